@@ -1,0 +1,77 @@
+"""The one place with numbers: how near is near enough, and why.
+
+- An identity or an oracle in float64: `assert_identity`.
+- The same computation written twice in one dtype: `assert_same` (torch.testing's defaults).
+- Derivatives against finite differences in float64: `assert_gradients`.
+- A fast or fused form in a narrow dtype: `assert_as_accurate_as` plain torch in that dtype.
+- Bounds that the package states for itself: the named constants.
+
+A test that needs another number adds it here, named, with the reason. No bound is ever loosened to
+make a test pass.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+IDENTITY = 1e-9
+"""Relative and absolute, float64: mathematics leaves only rounding, ~1e-16 an operation."""
+
+ENTMAX_PROBABILITY_ERROR = 1e-6
+"""Largest absolute error of an entmax probability computed in float32, for every alpha in [1, 2]."""
+
+ENTMAX_ALPHA_GRADIENT_ERROR = 1e-3
+"""Largest relative error of d p / d alpha in float32, alpha -> 1 included."""
+
+GOODNESS_OF_FIT_FAILURE_RATE = 2e-5
+"""Chance that a correct sampler fails a goodness-of-fit test: a thousand tests a day fail one a month."""
+
+FUSED_ERROR_RATIO = 2.0
+"""How many times the error of plain torch in the same dtype a fast form may make."""
+
+FUSED_ERROR_FLOOR = 4.0
+"""Plus so many units of rounding (eps times the largest value): plain torch may be exact by luck."""
+
+
+def assert_identity(actual: Tensor, expected: Tensor | float, *, scale: float = 1.0) -> None:
+    """Check two float64 values of one quantity; `scale` is the size of the terms that cancelled."""
+    expected = torch.as_tensor(expected, dtype=torch.float64)
+    assert actual.dtype == torch.float64, "an identity is tested in float64"
+    torch.testing.assert_close(
+        actual, expected.expand(actual.shape), rtol=IDENTITY, atol=IDENTITY * scale
+    )
+
+
+def assert_same(actual: Tensor, expected: Tensor) -> None:
+    """Check two tensors of one dtype that come from the same computation written differently."""
+    torch.testing.assert_close(actual, expected)
+
+
+def assert_gradients(
+    function: Callable[..., Tensor], inputs: Sequence[Tensor], *, second_order: bool = False
+) -> None:
+    """Check first (and second) derivatives against finite differences in float64."""
+    inputs = tuple(tensor.detach().double().requires_grad_() for tensor in inputs)
+    assert torch.autograd.gradcheck(function, inputs)
+    if second_order:
+        assert torch.autograd.gradgradcheck(function, inputs)
+
+
+def assert_as_accurate_as(actual: Tensor, plain: Tensor, oracle: Tensor) -> None:
+    """Check a fast form in a narrow dtype against what plain torch attains in the same dtype.
+
+    Args:
+        actual: the fast form's result.
+        plain: plain torch's result, in the same dtype.
+        oracle: the truth, in float64.
+    """
+    assert actual.dtype == plain.dtype, f"{actual.dtype} is compared with {plain.dtype}"
+    assert oracle.dtype == torch.float64, "the oracle is computed in float64"
+    error = (actual.double() - oracle).abs().max().item()
+    attained = (plain.double() - oracle).abs().max().item()
+    floor = FUSED_ERROR_FLOOR * torch.finfo(actual.dtype).eps * oracle.abs().max().item()
+    # Written so that a NaN fails.
+    assert error <= FUSED_ERROR_RATIO * attained + floor, (
+        f"error {error:.3e}, allowed {FUSED_ERROR_RATIO} * {attained:.3e} + {floor:.3e}"
+    )
