@@ -19,19 +19,19 @@ IDENTITY = 1e-9
 """Relative and absolute, float64: mathematics leaves only rounding, ~1e-16 an operation."""
 
 ENTMAX_PROBABILITY_ERROR = 1e-6
-"""Largest absolute error of an entmax probability computed in float32, for every alpha in [1, 2]."""
+"""Largest absolute error of an entmax probability computed in float32, any alpha in [1, 2]."""
 
 ENTMAX_ALPHA_GRADIENT_ERROR = 1e-3
 """Largest relative error of d p / d alpha in float32, alpha -> 1 included."""
 
 GOODNESS_OF_FIT_FAILURE_RATE = 2e-5
-"""Chance that a correct sampler fails a goodness-of-fit test: a thousand tests a day fail one a month."""
+"""Chance that a correct sampler fails a goodness-of-fit test: 1600 of them a day fail once a month."""
 
 FUSED_ERROR_RATIO = 2.0
 """How many times the error of plain torch in the same dtype a fast form may make."""
 
 FUSED_ERROR_FLOOR = 4.0
-"""Plus so many units of rounding (eps times the largest value): plain torch may be exact by luck."""
+"""Plus so many roundings (eps times the largest value): plain torch may be exact by luck."""
 
 
 def assert_identity(actual: Tensor, expected: Tensor | float, *, scale: float = 1.0) -> None:
