@@ -1,0 +1,3 @@
+"""Entropy-driven attention and sampling: one Gibbs distribution behind both."""
+
+__version__ = "0.1.0"

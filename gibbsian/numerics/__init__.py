@@ -1,0 +1,1 @@
+"""Edge rules and elementary functions that every row shares."""

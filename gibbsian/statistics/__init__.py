@@ -1,0 +1,6 @@
+"""Statistics of rows of scores."""
+
+from gibbsian.statistics.gibbs import GibbsStatistics as GibbsStatistics
+from gibbsian.statistics.gibbs import gibbs_statistics as gibbs_statistics
+
+__all__ = ["GibbsStatistics", "gibbs_statistics"]
