@@ -25,7 +25,7 @@ ENTMAX_ALPHA_GRADIENT_ERROR = 1e-3
 """Largest relative error of d p / d alpha in float32, alpha -> 1 included."""
 
 GOODNESS_OF_FIT_FAILURE_RATE = 2e-5
-"""Chance that a correct sampler fails a goodness-of-fit test: 1600 of them a day fail once a month."""
+"""Chance that a correct sampler fails a goodness-of-fit test: one in 50,000 runs."""
 
 FUSED_ERROR_RATIO = 2.0
 """How many times the error of plain torch in the same dtype a fast form may make."""
