@@ -1,0 +1,19 @@
+"""Schedules: which sparsity a row gets from its entropy and varentropy."""
+
+from gibbsian.normalizers.schedules.base import Direction as Direction
+from gibbsian.normalizers.schedules.base import Schedule as Schedule
+from gibbsian.normalizers.schedules.bounds import VarentropyBounds as VarentropyBounds
+from gibbsian.normalizers.schedules.constant import Constant as Constant
+from gibbsian.normalizers.schedules.ramps import Cosine as Cosine
+from gibbsian.normalizers.schedules.ramps import Linear as Linear
+from gibbsian.normalizers.schedules.ramps import SmoothStep as SmoothStep
+
+__all__ = [
+    "Constant",
+    "Cosine",
+    "Direction",
+    "Linear",
+    "Schedule",
+    "SmoothStep",
+    "VarentropyBounds",
+]
