@@ -4,6 +4,9 @@ from gibbsian.normalizers.schedules.base import Direction as Direction
 from gibbsian.normalizers.schedules.base import Schedule as Schedule
 from gibbsian.normalizers.schedules.bounds import VarentropyBounds as VarentropyBounds
 from gibbsian.normalizers.schedules.constant import Constant as Constant
+from gibbsian.normalizers.schedules.learnable_bounds import LearnableBounds as LearnableBounds
+from gibbsian.normalizers.schedules.learnable_constant import LearnableConstant as LearnableConstant
+from gibbsian.normalizers.schedules.learnable_ramp import LearnableRamp as LearnableRamp
 from gibbsian.normalizers.schedules.ramps import Cosine as Cosine
 from gibbsian.normalizers.schedules.ramps import Linear as Linear
 from gibbsian.normalizers.schedules.ramps import SmoothStep as SmoothStep
@@ -12,6 +15,9 @@ __all__ = [
     "Constant",
     "Cosine",
     "Direction",
+    "LearnableBounds",
+    "LearnableConstant",
+    "LearnableRamp",
     "Linear",
     "Schedule",
     "SmoothStep",
