@@ -1,0 +1,23 @@
+"""Attention: functions with the conventions of torch's SDPA, and the same as modules."""
+
+from gibbsian.attention.aes import aes_attention as aes_attention
+from gibbsian.attention.base import Attention as Attention
+from gibbsian.attention.base import AttentionStatistics as AttentionStatistics
+from gibbsian.attention.entmax import entmax_attention as entmax_attention
+from gibbsian.attention.layers import AES as AES
+from gibbsian.attention.layers import Entmax as Entmax
+from gibbsian.attention.layers import Softmax as Softmax
+from gibbsian.attention.registry import attention_from_config as attention_from_config
+from gibbsian.attention.softmax import softmax_attention as softmax_attention
+
+__all__ = [
+    "AES",
+    "Attention",
+    "AttentionStatistics",
+    "Entmax",
+    "Softmax",
+    "aes_attention",
+    "attention_from_config",
+    "entmax_attention",
+    "softmax_attention",
+]

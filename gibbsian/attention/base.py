@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, overload
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -46,9 +47,6 @@ class AttentionStatistics:
         return cls(**dict(zip(cls.names, stacked.unbind(dim=-1), strict=True)))
 
 
-assert AttentionStatistics.names == tuple(f.name for f in fields(AttentionStatistics))
-
-
 class Attention(nn.Module, ABC):
     """An attention that a transformer's layer can be given: a function of query, key and value.
 
@@ -59,36 +57,6 @@ class Attention(nn.Module, ABC):
 
     name: ClassVar[str]
     """Name in configurations and on the command line."""
-
-    @overload
-    def forward(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        *,
-        mask: Mask | None = None,
-        is_causal: bool = False,
-        scale: float | None = None,
-        dropout_p: float = 0.0,
-        enable_gqa: bool = False,
-        return_statistics: Literal[False] = False,
-    ) -> Tensor: ...
-
-    @overload
-    def forward(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        *,
-        mask: Mask | None = None,
-        is_causal: bool = False,
-        scale: float | None = None,
-        dropout_p: float = 0.0,
-        enable_gqa: bool = False,
-        return_statistics: Literal[True],
-    ) -> tuple[Tensor, AttentionStatistics]: ...
 
     @abstractmethod
     def forward(
@@ -122,6 +90,11 @@ class Attention(nn.Module, ABC):
             key; with `return_statistics`, also the rows' statistics.
         """
 
+    def for_heads(self, num_heads: int) -> "Attention":
+        """A copy of its own for a layer of `num_heads` query heads, parameters and all."""
+        del num_heads  # attentions without parameters a head do not look
+        return deepcopy(self)
+
     def to_config(self) -> dict[str, Any]:
         """JSON-able description, `{"name": ..., options}`, without parameter values."""
         return {"name": self.name, **self._options()}
@@ -136,4 +109,6 @@ class Attention(nn.Module, ABC):
         try:
             return cls(**options)
         except TypeError as error:
-            raise ArgumentError(f"`options` of attention {cls.name!r} do not fit: {error}.") from None
+            raise ArgumentError(
+                f"`options` of attention {cls.name!r} do not fit: {error}."
+            ) from None
