@@ -1,0 +1,1 @@
+"""Bridges to other packages, each in a folder of its name and imported by nobody else."""

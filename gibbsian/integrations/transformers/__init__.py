@@ -1,0 +1,15 @@
+"""Hugging Face transformers with gibbsian attention.
+
+Importing this package makes the names `gibbsian_softmax`, `gibbsian_entmax`, `gibbsian_aes`,
+`gibbsian_lln` and `gibbsian_lln_diag` known to transformers as values of `attn_implementation`.
+"""
+
+from gibbsian.integrations.transformers.checkpoint import load as load
+from gibbsian.integrations.transformers.conversion import attention_layers as attention_layers
+from gibbsian.integrations.transformers.conversion import use as use
+from gibbsian.integrations.transformers.forward import register
+from gibbsian.integrations.transformers.names import IMPLEMENTATIONS as IMPLEMENTATIONS
+
+register()
+
+__all__ = ["IMPLEMENTATIONS", "attention_layers", "load", "use"]

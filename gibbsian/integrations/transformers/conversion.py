@@ -1,0 +1,116 @@
+"""One call that turns a model to an attention."""
+
+import inspect
+from typing import Any, TypeVar
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from gibbsian._errors import ArgumentError, UnsupportedModelError
+from gibbsian.attention import Attention
+from gibbsian.integrations.transformers.forward import place
+from gibbsian.integrations.transformers.names import CUSTOM, SUBMODULE, implementation_of
+
+Model = TypeVar("Model", bound=PreTrainedModel)
+
+
+def use(model: Model, attention: Attention) -> Model:
+    """Give every attention layer of a model its own copy of an attention.
+
+    The copies are submodules: their parameters (a learnable schedule's, one set a layer, with a
+    value for each head) are trained, moved and saved with the model. Call this before the
+    optimiser is made. The description of the attention goes into `model.config`, so that
+    `save_pretrained` writes all that `load` needs.
+
+    Args:
+        model: a transformers model; changed in place.
+        attention: copied, never shared.
+
+    Returns:
+        The same model.
+
+    Raises:
+        UnsupportedModelError: the model keeps attention of its own whatever is set, or relies on
+            something else than masks (sinks, soft caps). What shows only in use, e.g. relative
+            position biases, raises in the first forward call.
+
+    Example:
+        >>> from gibbsian.attention import AES
+        >>> from gibbsian.integrations.transformers import use
+        >>> model = use(model, AES())  # doctest: +SKIP
+    """
+    layers = _interface_layers(model)
+    _check_supported(model, layers)
+    for layer in layers.values():
+        place(layer, attention)
+    setattr(model.config, SUBMODULE, _description(attention))
+    model.set_attn_implementation(implementation_of(attention))
+    return model
+
+
+def _description(attention: Attention) -> dict[str, Any]:
+    try:
+        return attention.to_config()
+    except ArgumentError:
+        # A schedule of the caller's own: `load` will ask for it.
+        return {"name": attention.name, CUSTOM: True}
+
+
+def attention_layers(model: PreTrainedModel) -> dict[str, Attention]:
+    """The attentions that `use` put into a model, by the name of their layer, first layer first."""
+    return {
+        name.removesuffix(f".{SUBMODULE}"): module
+        for name, module in model.named_modules()
+        if isinstance(module, Attention)
+    }
+
+
+def _check_supported(model: PreTrainedModel, layers: dict[str, nn.Module]) -> None:
+    name = type(model).__name__
+    if not layers:
+        raise UnsupportedModelError(
+            f"{name} has no attention layer that goes through transformers' AttentionInterface, so "
+            "none can be replaced. Use a model family that does, e.g. BERT, GPT-2 or Llama."
+        )
+    own = sorted(n for n, m in model.named_modules() if _has_own_attention(m))
+    if own:
+        raise UnsupportedModelError(
+            f"{name} computes the attention of {own[0]} (and {len(own) - 1} more) itself, whatever "
+            "`attn_implementation` says. Use another model family, e.g. BERT, GPT-2 or Llama."
+        )
+    for part in model.modules():
+        if not isinstance(part, PreTrainedModel):
+            continue
+        if not part._can_set_attn_implementation():  # noqa: SLF001  (transformers has no other way)
+            raise UnsupportedModelError(
+                f"{type(part).__name__} would keep its own attention whatever is set. Use a model "
+                "family that goes through transformers' AttentionInterface, e.g. Llama."
+            )
+        # The models' own word for: no more than scores and a mask goes into the weights.
+        if not part._supports_sdpa:  # noqa: SLF001
+            raise UnsupportedModelError(
+                f"{type(part).__name__} needs more than a mask (e.g. attention sinks, soft-capped "
+                "scores), which no gibbsian attention honours. Use another model family."
+            )
+
+
+def _interface_layers(model: nn.Module) -> dict[str, nn.Module]:
+    return {name: m for name, m in model.named_modules() if _uses_interface(m)}
+
+
+def _uses_interface(module: nn.Module) -> bool:
+    """Whether the layer looks its attention function up when it is called."""
+    forward = inspect.unwrap(type(module).forward)
+    code = getattr(forward, "__code__", None)
+    return code is not None and "ALL_ATTENTION_FUNCTIONS" in code.co_names
+
+
+def _has_own_attention(module: nn.Module) -> bool:
+    """Whether a layer of transformers called attention computes it without the interface."""
+    cls = type(module)
+    return (
+        "Attention" in cls.__name__
+        and cls.__module__.startswith("transformers.models.")
+        and not isinstance(module, PreTrainedModel)
+        and not any(_uses_interface(part) for part in module.modules())
+    )
