@@ -1,0 +1,116 @@
+"""Softmax attention within diagonal blocks, the short-range half of LLN+Diag."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+from gibbsian.attention.lln.masks import LinearMask
+
+
+def block_diagonal_attention(
+    query: Float[Tensor, "batch heads queries head_dim"],
+    key: Float[Tensor, "batch heads keys head_dim"],
+    value: Float[Tensor, "batch heads keys value_dim"],
+    mask: LinearMask,
+    *,
+    scale: float,
+    block_size: int,
+) -> tuple[
+    Float[Tensor, "batch heads queries value_dim"],
+    Bool[Tensor, "#batch #heads queries"],
+]:
+    """Softmax attention of each query over the visible keys of its own block.
+
+    Blocks are consecutive runs of `block_size` present keys (absent ones are not counted, so
+    padding moves no block), the last one ragged. A query belongs to the block of the key at its
+    position; with causality it sees that block's keys up to itself.
+
+    Args:
+        query: scores are scale * query . key.
+        key: absent keys must be finite.
+        value: the same.
+        mask: as `linear_mask` returns it.
+        scale: factor of the scores.
+        block_size: keys in a block, >= 1.
+
+    Returns:
+        The output, and which queries have a block at all; the others' output means nothing.
+
+    Notes:
+        O(keys block_size head_dim) time, less when few queries stand at the end of many keys.
+
+    References: Nahshan, Kampeas & Haleva, section 4.2 and figure 3.
+    """
+    queries, offset = mask.queries, mask.offset
+    # The blocks in which queries stand; with absent keys blocks are known only after sorting.
+    start, stop = 0, mask.keys
+    if mask.present is None:
+        start = min(max(offset, 0) // block_size * block_size, mask.keys)
+        stop = max(min(-(-(offset + queries) // block_size) * block_size, mask.keys), start)
+    length = stop - start
+    # Queries move to their positions among the keys; a negative pad cuts those without one.
+    before, after = offset - start, stop - offset - queries
+    at_keys = pad(query, (0, 0, before, after))
+    key, value = key[:, :, start:stop], value[:, :, start:stop]
+    visible = None
+    if mask.present is not None:
+        order = (~mask.present).long().argsort(dim=-1, stable=True).unsqueeze(-1)
+        at_keys, key, value = (x.take_along_dim(order, dim=-2) for x in (at_keys, key, value))
+        visible = mask.present.take_along_dim(order.squeeze(-1), dim=-1)
+
+    output = _within_blocks(
+        at_keys,
+        key,
+        value,
+        visible,
+        is_causal=mask.causal_offset is not None,
+        scale=scale,
+        block_size=block_size,
+    )
+
+    if mask.present is not None:
+        output = output.take_along_dim(order.argsort(dim=-2), dim=-2)
+        has_block = mask.present
+    else:
+        has_block = torch.ones(1, 1, length, dtype=torch.bool, device=query.device)
+    return pad(output, (0, 0, -before, -after)), pad(has_block, (-before, -after))
+
+
+def _within_blocks(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: Tensor | None,
+    *,
+    is_causal: bool,
+    scale: float,
+    block_size: int,
+) -> Tensor:
+    """As many queries as keys; `visible` keys come first, in order."""
+    batch, heads, length = query.shape[:3]
+    ragged = -length % block_size
+    count = (length + ragged) // block_size
+
+    def blocks(rows: Tensor) -> Tensor:
+        padded = pad(rows, (0, 0, 0, ragged))
+        return padded.reshape(batch * heads, count, block_size, rows.shape[-1])
+
+    allowed = None
+    # Later keys are hidden from present queries by causality already.
+    if not is_causal and (visible is not None or ragged):
+        if visible is None:
+            visible = torch.ones(1, 1, length, dtype=torch.bool, device=query.device)
+        allowed = pad(visible, (0, ragged)).reshape(*visible.shape[:2], count, 1, block_size)
+        # A block without keys sees all, so that softmax stays finite; nobody reads its output.
+        allowed = allowed | ~allowed.any(dim=-1, keepdim=True)
+        allowed = allowed.expand(batch, heads, -1, block_size, -1).flatten(0, 1)
+    output = scaled_dot_product_attention(
+        blocks(query),
+        blocks(key),
+        blocks(value),
+        attn_mask=allowed,
+        is_causal=is_causal,
+        scale=scale,
+    )
+    return output.reshape(batch, heads, count * block_size, -1)[:, :, :length]

@@ -1,0 +1,73 @@
+"""What an LLN call works on: a key head for each query head, and its mask in linear form."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gibbsian.attention.inputs import AttentionInputs
+from gibbsian.attention.lln.masks import LinearMask, linear_mask
+from gibbsian.numerics.masked import working_dtype
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LLNInputs:
+    """Checked inputs. Absent keys and values are finite."""
+
+    query: Float[Tensor, "batch heads queries head_dim"]
+    key: Float[Tensor, "batch heads keys head_dim"]
+    value: Float[Tensor, "batch heads keys value_dim"]
+    mask: LinearMask
+    scale: float
+    """Factor of the softmax scores that LLN imitates."""
+
+    @classmethod
+    def of(cls, inputs: AttentionInputs) -> "LLNInputs":
+        """Split the mask, and repeat grouped keys.
+
+        A repeated key costs no more than the query head that it serves, and gets the scale that
+        matches that head.
+
+        Raises:
+            ArgumentError: a mask without linear form.
+        """
+        key, value = inputs.key, inputs.value
+        if inputs.group > 1:
+            key = key.repeat_interleave(inputs.group, dim=1)
+            value = value.repeat_interleave(inputs.group, dim=1)
+        return cls(
+            query=inputs.query, key=key, value=value, mask=linear_mask(inputs), scale=inputs.scale
+        )
+
+    @property
+    def head_dim(self) -> int:
+        """Size of a query and of a key, d."""
+        return self.query.shape[-1]
+
+    @property
+    def query_factor(self) -> float:
+        r"""Scale times $\sqrt d$: a score scale other than $1/\sqrt d$ acts as on the queries."""
+        return float(self.scale * self.head_dim**0.5)
+
+    def log_features(
+        self, query_scale: Float[Tensor, "..."], key_scale: Float[Tensor, "..."]
+    ) -> tuple[
+        Float[Tensor, "batch heads queries head_dim"], Float[Tensor, "batch heads keys head_dim"]
+    ]:
+        r"""$a = \alpha\,q$ and $b = \beta\,k$, in float32 or wider.
+
+        Args:
+            query_scale: broadcastable to (batch, heads).
+            key_scale: the same.
+        """
+        dtype = working_dtype(self.query)
+        query_scale = query_scale.to(dtype)[..., None, None] * self.query_factor
+        key_scale = key_scale.to(dtype)[..., None, None]
+        return self.query.to(dtype) * query_scale, self.key.to(dtype) * key_scale
+
+    def without_absent(self, log_key: Tensor) -> Tensor:
+        """Log features with -inf at the keys that take no part."""
+        if self.mask.present is None:
+            return log_key
+        return torch.where(self.mask.present.unsqueeze(-1), log_key, -torch.inf)
