@@ -11,6 +11,7 @@ from gibbsian.normalizers.schedules import Response as Response
 from gibbsian.normalizers.schedules import Schedule as Schedule
 from gibbsian.normalizers.schedules import SmoothStep as SmoothStep
 from gibbsian.normalizers.schedules import VarentropyBounds as VarentropyBounds
+from gibbsian.normalizers.schedules import entropy_response as entropy_response
 from gibbsian.normalizers.schedules import schedule_from_config as schedule_from_config
 from gibbsian.normalizers.schedules import schedule_to_config as schedule_to_config
 
@@ -26,6 +27,7 @@ __all__ = [
     "SmoothStep",
     "VarentropyBounds",
     "entmax",
+    "entropy_response",
     "schedule_from_config",
     "schedule_to_config",
 ]

@@ -14,6 +14,7 @@ from gibbsian.normalizers.schedules.ramps import Cosine as Cosine
 from gibbsian.normalizers.schedules.ramps import Linear as Linear
 from gibbsian.normalizers.schedules.ramps import SmoothStep as SmoothStep
 from gibbsian.normalizers.schedules.response import Response as Response
+from gibbsian.normalizers.schedules.response import entropy_response as entropy_response
 
 __all__ = [
     "Constant",
@@ -28,6 +29,7 @@ __all__ = [
     "Schedule",
     "SmoothStep",
     "VarentropyBounds",
+    "entropy_response",
     "schedule_from_config",
     "schedule_to_config",
 ]

@@ -10,6 +10,7 @@ from gibbsian._errors import ArgumentError
 from gibbsian._typing import PerRow
 from gibbsian.normalizers.schedules.base import Schedule, per_head
 from gibbsian.normalizers.schedules.constant import Constant
+from gibbsian.normalizers.schedules.response import entropy_response
 from gibbsian.statistics import GibbsStatistics
 
 GateMode: TypeAlias = Literal["auto", "fixed", "dynamic"]
@@ -19,16 +20,16 @@ GateMode: TypeAlias = Literal["auto", "fixed", "dynamic"]
 class Gated(nn.Module):
     r"""A schedule for the rows that answer to sparsity, a constant for the others.
 
-    A row is frozen where the entropy that the largest sparsity would remove, to first order,
-    $|S V - \kappa_3/2|\,\zeta_{\max}$, is under the tolerance. Its $\zeta$ jumps to the constant,
-    but its probabilities hardly move: by linear response, their entropy moves by less than the
-    tolerance.
+    A row is frozen where the entropy that the largest sparsity is predicted to remove
+    (`entropy_response`: $|S V - \kappa_3/2|\,\zeta_{\max}$ to first order) is under the tolerance.
+    Its $\zeta$ jumps to the constant, but its probabilities hardly move.
 
     Args:
         schedule: for the rows that answer. Its `zeta_max` enters the rule; a schedule without one
             counts as 1, which freezes the fewest rows.
         constant: for the frozen rows: a number, one for each head, or a schedule
-            (`LearnableConstant()` for learned ones).
+            (`LearnableConstant()` for learned ones). The rule speaks of sparsities up to
+            `zeta_max`: the constant should be one of them.
         tolerance: nats, >= 0; 0 freezes no row.
         mode: "auto" is the rule above; "fixed" freezes all rows, "dynamic" none.
 
@@ -84,14 +85,14 @@ class Gated(nn.Module):
 
     def frozen(self, statistics: GibbsStatistics) -> Bool[Tensor, "*batch"]:
         """True for the rows that have the constant."""
-        answer = statistics.susceptibility.detach()
+        rows = statistics.entropy
         if self.mode != "auto":
-            return torch.full_like(answer, self.mode == "fixed", dtype=torch.bool)
+            return torch.full_like(rows, self.mode == "fixed", dtype=torch.bool)
         zeta_max = getattr(self.schedule, "zeta_max", 1.0)
         if isinstance(zeta_max, Tensor):
             heads = None if zeta_max.dim() == 0 else zeta_max.shape[0]
-            zeta_max = per_head(zeta_max.detach(), heads, answer)
-        return answer.abs() * zeta_max < self.tolerance
+            zeta_max = per_head(zeta_max.detach(), heads, rows)
+        return entropy_response(statistics.detach(), zeta_max).abs() < self.tolerance
 
     def for_heads(self, num_heads: int) -> "Gated":
         """A copy with the parameters of both parts, where they have any, for `num_heads` heads."""
