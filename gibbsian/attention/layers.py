@@ -10,12 +10,16 @@ from torch import Tensor
 
 from gibbsian._errors import ArgumentError
 from gibbsian._typing import Mask
-from gibbsian.attention._schedule_config import schedule_from_config, schedule_to_config
 from gibbsian.attention.aes.reference import aes_attention
 from gibbsian.attention.base import Attention, AttentionStatistics
 from gibbsian.attention.entmax import entmax_attention
 from gibbsian.attention.softmax import softmax_attention
-from gibbsian.normalizers.schedules import Schedule, SmoothStep
+from gibbsian.normalizers.schedules import (
+    Schedule,
+    SmoothStep,
+    schedule_from_config,
+    schedule_to_config,
+)
 
 
 class Softmax(Attention):
