@@ -10,8 +10,8 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import pad
 
+from gibbsian.attention.lln.padding import pad_steps
 from gibbsian.attention.lln.state import (
     LLNState,
     finite,
@@ -63,8 +63,8 @@ def causal_lln(
     log_key, value = log_key[:, :, offset:], value[:, :, offset:]
     # Keys after the last query do not matter; queries after the last key need absent ones.
     surplus = queries - log_key.shape[-2]
-    log_key = pad(log_key, (0, 0, 0, surplus), value=-torch.inf)
-    return _causal_chunks(log_query, log_key, pad(value, (0, 0, 0, surplus)), past, chunk_size)
+    log_key = pad_steps(log_key, 0, surplus, -torch.inf)
+    return _causal_chunks(log_query, log_key, pad_steps(value, 0, surplus), past, chunk_size)
 
 
 def _causal_chunks(
@@ -113,6 +113,6 @@ def _chunk_shifts(log_key: Tensor, past: LLNState, chunk_size: int) -> tuple[int
 
 def _chunked(rows: Tensor, chunk_size: int, fill: float = 0.0) -> Tensor:
     """(batch, heads, steps, dim) as (batch, heads, chunks, chunk_size, dim), filled at the end."""
-    padded = pad(rows, (0, 0, 0, -rows.shape[-2] % chunk_size), value=fill)
+    padded = pad_steps(rows, 0, -rows.shape[-2] % chunk_size, fill)
     batch, heads, steps, dim = padded.shape
     return padded.reshape(batch, heads, steps // chunk_size, chunk_size, dim)

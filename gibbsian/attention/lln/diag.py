@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from gibbsian.attention.lln.masks import LinearMask
+from gibbsian.attention.lln.padding import pad_steps
 
 
 def block_diagonal_attention(
@@ -18,7 +19,7 @@ def block_diagonal_attention(
     block_size: int,
 ) -> tuple[
     Float[Tensor, "batch heads queries value_dim"],
-    Bool[Tensor, "#batch #heads queries"],
+    Bool[Tensor, "#batch #heads queries 1"] | None,
 ]:
     """Softmax attention of each query over the visible keys of its own block.
 
@@ -35,7 +36,8 @@ def block_diagonal_attention(
         block_size: keys in a block, >= 1.
 
     Returns:
-        The output, and which queries have a block at all; the others' output means nothing.
+        The output, and which queries have a block at all (None = all); the others' output means
+        nothing.
 
     Notes:
         O(keys block_size head_dim) time, less when few queries stand at the end of many keys.
@@ -51,11 +53,11 @@ def block_diagonal_attention(
     length = stop - start
     # Queries move to their positions among the keys; a negative pad cuts those without one.
     before, after = offset - start, stop - offset - queries
-    at_keys = pad(query, (0, 0, before, after))
+    at_keys = pad_steps(query, before, after)
     key, value = key[:, :, start:stop], value[:, :, start:stop]
     visible = None
     if mask.present is not None:
-        order = (~mask.present).long().argsort(dim=-1, stable=True).unsqueeze(-1)
+        order = (~mask.present).byte().argsort(dim=-1, stable=True).unsqueeze(-1)
         at_keys, key, value = (x.take_along_dim(order, dim=-2) for x in (at_keys, key, value))
         visible = mask.present.take_along_dim(order.squeeze(-1), dim=-1)
 
@@ -71,10 +73,14 @@ def block_diagonal_attention(
 
     if mask.present is not None:
         output = output.take_along_dim(order.argsort(dim=-2), dim=-2)
-        has_block = mask.present
+        has_block = mask.present.unsqueeze(-1)
+    elif before >= 0 and after >= 0:
+        has_block = None
     else:
-        has_block = torch.ones(1, 1, length, dtype=torch.bool, device=query.device)
-    return pad(output, (0, 0, -before, -after)), pad(has_block, (-before, -after))
+        has_block = torch.ones(1, 1, length, 1, dtype=torch.bool, device=query.device)
+    if has_block is not None:
+        has_block = pad_steps(has_block, -before, -after)
+    return pad_steps(output, -before, -after), has_block
 
 
 def _within_blocks(
@@ -93,7 +99,7 @@ def _within_blocks(
     count = (length + ragged) // block_size
 
     def blocks(rows: Tensor) -> Tensor:
-        padded = pad(rows, (0, 0, 0, ragged))
+        padded = pad_steps(rows, 0, ragged)
         return padded.reshape(batch * heads, count, block_size, rows.shape[-1])
 
     allowed = None

@@ -54,7 +54,8 @@ def attend(
                 scale=inputs.scale,
                 block_size=block_size,
             )
-            output = torch.where(has_block.unsqueeze(-1), (output + short_range) / 2, output)
+            mean = (output + short_range) / 2
+            output = mean if has_block is None else torch.where(has_block, mean, output)
         output = output.to(inputs.query.dtype)
         if not return_statistics:
             return output

@@ -39,7 +39,8 @@ def element_variance(
             the batch, (0, 1, -2, -1) everything.
     """
     if present is None:
-        return elements.var(dim=over, correction=0, keepdim=True)
+        # twice as many passes as `Tensor.var`, which is several times slower on a CPU
+        return (elements - elements.mean(dim=over, keepdim=True)).square().mean(over, keepdim=True)
     counted = present.unsqueeze(-1).expand(elements.shape)
     count = counted.sum(dim=over, keepdim=True).clamp_min(1)
     mean = torch.where(counted, elements, 0.0).sum(dim=over, keepdim=True) / count
