@@ -16,7 +16,7 @@ def working_dtype(scores: Tensor) -> torch.dtype:
     """float32 for half precision, else the dtype itself: what statistics and thresholds use."""
     if not scores.is_floating_point():
         raise ArgumentError(
-            f"`scores` must be a floating-point tensor, got {scores.dtype}. Convert with `.float()`."
+            f"`scores` must be floating-point, got {scores.dtype}. Convert with `.float()`."
         )
     return torch.promote_types(scores.dtype, torch.float32)
 
@@ -62,8 +62,9 @@ def check_finite(scores: Tensor, mask: Tensor | None = None) -> None:
         bad = bad & mask
     if bool(bad.any()):
         raise ArgumentError(
-            f"`scores` must be finite or -inf, got {int(bad.sum())} NaN or +inf value(s), the first "
-            f"at index {tuple(bad.nonzero()[0].tolist())}. Mask them out, or find where they arise."
+            f"`scores` must be finite or -inf, got {int(bad.sum())} NaN or +inf value(s), "
+            f"the first at row-wise index {tuple(bad.nonzero()[0].tolist())}. "
+            "Mask them out, or find where they arise."
         )
 
 

@@ -4,6 +4,7 @@ A row of scores $x$ at temperature $T = 1/\beta$ is the Gibbs distribution
 $p_i = e^{\beta x_i}/Z$ over states of energy $E_i = -x_i$.
 """
 
+import math
 from dataclasses import dataclass, fields
 
 import torch
@@ -60,7 +61,9 @@ class GibbsStatistics:
     @property
     def free_energy(self) -> Tensor:
         r"""$F = -T \log Z$ (so that $S = -\partial F/\partial T$)."""
-        return -self.temperature * self.log_partition
+        occupied = self.num_states > 0
+        finite = -self.temperature * torch.where(occupied, self.log_partition, 0.0)
+        return torch.where(occupied, finite, torch.inf)
 
     @property
     def internal_energy(self) -> Tensor:
@@ -118,7 +121,11 @@ class GibbsStatistics:
         log_wa = torch.nn.functional.logsigmoid(gap)
         log_wb = torch.nn.functional.logsigmoid(-gap)
         wa, wb = log_wa.exp(), log_wb.exp()
-        distance = (other.entropy - log_wb) - (self.entropy - log_wa)
+        underflow = math.log(torch.finfo(gap.dtype).tiny)
+        # log(w_a/w_b) is the gap itself. Where one part has no weight left the distance may be
+        # huge, and its square infinite
+        shared = both & (log_wa > underflow) & (log_wb > underflow)
+        distance = torch.where(shared, other.entropy - self.entropy + gap, 0.0)
         max_score = torch.maximum(self.max_score, other.max_score)
 
         def union(a: Tensor, b: Tensor, merged: Tensor) -> Tensor:
@@ -205,25 +212,29 @@ def gibbs_statistics(
     if validate:
         check_finite(rows, present)
     shifted, maximum = shifted_scores(rows, present)
-    shifted = shifted / temperature.unsqueeze(-1)
+    # a state whose weight underflows leaves too: 0 times the square of its energy may be 0 * inf.
+    # Negated, so that NaN stays.
+    underflow = math.log(torch.finfo(dtype).tiny)
+    reached = present & ~(shifted <= underflow * temperature.unsqueeze(-1))
+    shifted = torch.where(reached, shifted, 0.0) / temperature.unsqueeze(-1)
 
-    weights = torch.where(present, shifted.exp(), 0.0)
+    weights = torch.where(reached, shifted.exp(), 0.0)
     occupied = present.any(dim=-1)
     total = torch.where(occupied, weights.sum(dim=-1), 1.0)
     log_total = total.log()
     probs = weights / total.unsqueeze(-1)
-    surprisal = torch.where(present, log_total.unsqueeze(-1) - shifted, 0.0)
-    entropy = (probs * surprisal).sum(dim=-1)
-    deviation = torch.where(present, surprisal - entropy.unsqueeze(-1), 0.0)
+    # energies relative to the ground state: a shift by log Z would round the small ones away
+    excess = -(probs * shifted).sum(dim=-1)
+    deviation = torch.where(reached, shifted + excess.unsqueeze(-1), 0.0)
     squares = probs * deviation.square()
     collisions = torch.where(occupied, probs.square().sum(dim=-1), 1.0)
     return GibbsStatistics(
         max_score=torch.where(occupied, maximum.squeeze(-1), -torch.inf),
         min_entropy=log_total,
         collision_entropy=-collisions.log(),
-        entropy=entropy,
+        entropy=log_total + excess,
         varentropy=squares.sum(dim=-1),
-        third_cumulant=-(squares * deviation).sum(dim=-1),
+        third_cumulant=(squares * deviation).sum(dim=-1),
         num_states=present.sum(dim=-1).to(dtype),
         temperature=temperature,
     )
