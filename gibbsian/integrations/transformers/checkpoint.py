@@ -4,7 +4,8 @@ The format is what `save_pretrained` writes of a model that `use` has changed:
 
 - config.json has a field `gibbsian_attention`, the attention's `to_config()` (or its name and
   `"custom": true` if a schedule of the user's own is in it);
-- the weights' safetensors hold `<layer>.gibbsian_attention.<parameter>` beside the model's own.
+- the weights' safetensors hold `<layer>.gibbsian_attention.<parameter>` beside the model's own
+  (`<layer>` as transformers names it in files, which for a few models is not as in memory).
 
 transformers' `from_pretrained` alone does not know the attention, and would build the model with
 softmax attention and the parameters of the schedules as unexpected keys.
@@ -19,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import (
     SAFE_WEIGHTS_INDEX_NAME,
     SAFE_WEIGHTS_NAME,
@@ -28,7 +30,7 @@ from transformers.utils.hub import cached_file
 
 from gibbsian._errors import CheckpointError
 from gibbsian.attention import Attention, attention_from_config
-from gibbsian.integrations.transformers.conversion import use
+from gibbsian.integrations.transformers.conversion import attention_layers, use
 from gibbsian.integrations.transformers.names import CUSTOM, SUBMODULE
 
 _MARK = f".{SUBMODULE}."
@@ -128,28 +130,38 @@ def _restore(model: PreTrainedModel, stored: dict[str, Tensor], path: str | Path
     # Saved with a head and loaded without one, or the other way round: the same layers.
     prefix = f"{model.base_model_prefix}."
     stored = {key.removeprefix(prefix): tensor for key, tensor in stored.items()}
-    expected = {
-        key.removeprefix(prefix): tensor
-        for key, tensor in model.state_dict().items()
-        if _MARK in key
-    }
-    for verb, keys in (
-        ("lacks", sorted(expected.keys() - stored.keys())),
-        ("has unknown", sorted(stored.keys() - expected.keys())),
-    ):
-        if keys:
-            raise CheckpointError(
-                f"`path` {path} {verb} attention parameters: {keys[0]} and {len(keys) - 1} more. "
-                "Its weights and its config.json belong to different models."
-            )
-    with torch.no_grad():
-        for key, tensor in expected.items():
-            if tensor.shape != stored[key].shape:
+    saved_as = {own: saved.removeprefix(prefix) for own, saved in _names_in_files(model).items()}
+    for layer, attention in attention_layers(model).items():
+        state = {}
+        for parameter in attention.state_dict():
+            saved = saved_as[f"{layer}{_MARK}{parameter}"]
+            if saved not in stored:
                 raise CheckpointError(
-                    f"`path` {path} has {key} of shape {tuple(stored[key].shape)} where "
-                    f"{tuple(tensor.shape)} is needed: weights and config.json do not fit."
+                    f"`path` {path} lacks {saved}: its weights and its config.json belong to "
+                    "different models."
                 )
-            tensor.copy_(stored[key])
+            state[parameter] = stored.pop(saved)
+        try:
+            attention.load_state_dict(state)
+        except RuntimeError as error:
+            # torch's first line names the class, the second what is wrong
+            reason = " ".join(str(error).split("\n")[1:2]).strip()
+            raise CheckpointError(
+                f"`path` {path} does not fit the attention of {layer}: {reason} Its weights and "
+                "its config.json belong to different models."
+            ) from None
+    if stored:
+        raise CheckpointError(
+            f"`path` {path} holds attention parameters that the model has no place for: "
+            f"{', '.join(sorted(stored)[:2])}, ... Load it with the class that saved it."
+        )
+
+
+def _names_in_files(model: PreTrainedModel) -> dict[str, str]:
+    """Where each attention parameter is in the files: some models are saved under older names."""
+    own = [key for key in model.state_dict() if _MARK in key]
+    numbered = {key: torch.tensor(number) for number, key in enumerate(own)}
+    return {own[int(n)]: saved for saved, n in revert_weight_conversion(model, numbered).items()}
 
 
 def _warn_of_the_rest(report: dict[str, Any], path: str | Path) -> None:
