@@ -45,7 +45,7 @@ def attend(
             kept = torch.dropout(torch.ones_like(value[..., :1]), dropout_p, True)
             value = value * kept
         output = _long_range(inputs, log_query, log_key, value)
-        if block_size is not None:
+        if block_size is not None and output.numel() > 0 and inputs.mask.keys > 0:
             short_range, has_block = block_diagonal_attention(
                 inputs.query.to(log_key.dtype),
                 inputs.key.to(log_key.dtype),

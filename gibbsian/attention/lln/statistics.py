@@ -55,6 +55,9 @@ def lln_statistics(
         takes O(queries keys head_dim) time, but holds only a block of rows at a time. Detached.
     """
     batch, heads = log_query.shape[:2]
+    if mask.queries == 0 or mask.keys == 0:
+        nothing = gibbs_statistics(log_query.new_zeros(batch, heads, mask.queries, mask.keys))
+        return row_statistics(nothing, nothing.entropy, nothing.num_states)
     step = max(1, _BLOCK_NUMBERS // max(1, batch * heads * mask.keys))
     blocks = []
     for start in range(0, mask.queries, step):
