@@ -84,7 +84,7 @@ def test_a_row_sees_no_other_row(name):
     num_states=st.sampled_from([0, 1, 2, 3, 1000, 1_000_000]),
 )
 def test_stays_in_range_whatever_the_statistics(
-    name, dtype, entropies, varentropy, skewness, num_states
+    *, name, dtype, entropies, varentropy, skewness, num_states
 ):
     schedule, zeta_max = SCHEDULES[name]
     s = torch.tensor(entropies, dtype=dtype).expand(HEADS, 4)
