@@ -9,6 +9,26 @@ from gibbsian.attention import aes_attention as aes_attention
 from gibbsian.attention import attention_from_config as attention_from_config
 from gibbsian.attention import entmax_attention as entmax_attention
 from gibbsian.attention import softmax_attention as softmax_attention
+from gibbsian.losses import Entmax15Loss as Entmax15Loss
+from gibbsian.losses import EntmaxBisectLoss as EntmaxBisectLoss
+from gibbsian.losses import SparsemaxBisectLoss as SparsemaxBisectLoss
+from gibbsian.losses import SparsemaxLoss as SparsemaxLoss
+from gibbsian.losses import entmax15_loss as entmax15_loss
+from gibbsian.losses import entmax_bisect_loss as entmax_bisect_loss
+from gibbsian.losses import sparsemax_bisect_loss as sparsemax_bisect_loss
+from gibbsian.losses import sparsemax_loss as sparsemax_loss
+from gibbsian.normalizers import Entmax15 as Entmax15
+from gibbsian.normalizers import EntmaxBisect as EntmaxBisect
+from gibbsian.normalizers import Sparsemax as Sparsemax
+from gibbsian.normalizers import SparsemaxBisect as SparsemaxBisect
+from gibbsian.normalizers import entmax as entmax
+from gibbsian.normalizers import entmax15 as entmax15
+from gibbsian.normalizers import entmax_bisect as entmax_bisect
+from gibbsian.normalizers import softmax as softmax
+from gibbsian.normalizers import sparsemax as sparsemax
+from gibbsian.normalizers import sparsemax_bisect as sparsemax_bisect
+from gibbsian.statistics import GibbsStatistics as GibbsStatistics
+from gibbsian.statistics import gibbs_statistics as gibbs_statistics
 
 __version__ = "0.1.0"
 
@@ -17,9 +37,29 @@ __all__ = [
     "Attention",
     "AttentionStatistics",
     "Entmax",
+    "Entmax15",
+    "Entmax15Loss",
+    "EntmaxBisect",
+    "EntmaxBisectLoss",
+    "GibbsStatistics",
     "Softmax",
+    "Sparsemax",
+    "SparsemaxBisect",
+    "SparsemaxBisectLoss",
+    "SparsemaxLoss",
     "aes_attention",
     "attention_from_config",
+    "entmax",
+    "entmax15",
+    "entmax15_loss",
     "entmax_attention",
+    "entmax_bisect",
+    "entmax_bisect_loss",
+    "gibbs_statistics",
+    "softmax",
     "softmax_attention",
+    "sparsemax",
+    "sparsemax_bisect",
+    "sparsemax_bisect_loss",
+    "sparsemax_loss",
 ]

@@ -79,16 +79,14 @@ def entmax(
     if scores.shape[dim] == 0:
         return scores.clone()
     rows = scores.movedim(dim, -1).to(dtype)
-    zeta = _row_sparsity(zeta, rows, dim, scores.dim(), validate)
+    zeta = row_sparsity(zeta, rows, dim, scores.dim(), validate)
     if validate:
         check_finite(rows, present)
     probs: Tensor = _Entmax.apply(torch.where(present, rows, -torch.inf), zeta)
     return probs.to(scores.dtype).movedim(-1, dim)
 
 
-def _row_sparsity(
-    zeta: float | Tensor, rows: Tensor, dim: int, dims: int, validate: bool
-) -> Tensor:
+def row_sparsity(zeta: float | Tensor, rows: Tensor, dim: int, dims: int, validate: bool) -> Tensor:
     """Sparsity of every row with the states' dimension last and of size 1, checked."""
     if not isinstance(zeta, Tensor):
         if not 0.0 <= zeta <= 1.0:

@@ -14,7 +14,7 @@ _SERIES_ORDER = 14
 
 
 def log_of_deformed_exp(u: Tensor, zeta: Tensor) -> Tensor:
-    r"""$\log \exp_\zeta(u) = \log(1 + \zeta u)/\zeta$, u at zeta = 0, $-\infty$ below the cut-off."""
+    r"""$\log \exp_\zeta(u) = \log(1 + \zeta u)/\zeta$, u at zeta = 0, $-\infty$ off the support."""
     deformed = zeta > 0
     divisor = torch.where(deformed, zeta, 1.0)
     # clamp: log1p would give NaN below -1, where the deformed exponential is cut off at 0
