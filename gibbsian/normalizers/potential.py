@@ -31,7 +31,8 @@ def potential(
 ) -> Tensor:
     r"""$\Phi_\zeta$ of every row: minus its deformed free energy.
 
-    The deformed free energy is $\min_p \langle E \rangle_p - H_\zeta(p)$. $\Phi_\zeta$ equals $(c + \zeta \langle x \rangle_p)/(1 + \zeta)$ with c the level of `entmax`.
+    The deformed free energy is $\min_p \langle E \rangle_p - H_\zeta(p)$. $\Phi_\zeta$ equals
+    $(c + \zeta \langle x \rangle_p)/(1 + \zeta)$ with c the level of `entmax`.
 
     Args:
         scores: any shape; -inf marks an absent state.
