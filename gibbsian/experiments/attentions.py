@@ -1,65 +1,115 @@
 """The attentions a comparison can name, e.g. `entmax:zeta=0.5`."""
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, get_args
 
 from gibbsian._errors import ArgumentError
+from gibbsian.attention import AES, Attention, Entmax, Softmax
+from gibbsian.attention.lln import LLN, LLNDiag
+from gibbsian.normalizers.schedules import (
+    Cosine,
+    LearnableConstant,
+    LearnableRamp,
+    Linear,
+    Response,
+    SmoothStep,
+)
+
+Direction = Literal["concentrate_low", "concentrate_high"]
+Shape = Literal["smooth_step", "linear", "cosine"]
 
 
-def _softmax(heads: int) -> None:
-    """The model's own scaled_dot_product_attention."""
+def _entmax(*, zeta: float = 0.5) -> Attention:
+    return Entmax(zeta=zeta)
 
 
-FACTORIES: dict[str, Callable[..., Any]] = {"softmax": _softmax}
-"""Name -> factory: the number of heads, then the parameters a user may give."""
+def _entmax_learned(*, zeta: float = 0.5) -> Attention:
+    return AES(schedule=LearnableConstant(zeta=zeta))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AttentionChoice:
-    """An attention by name, with its parameters."""
-
-    name: str
-    """Key of `FACTORIES`."""
-    parameters: dict[str, Any]
-    """Parameters that were given."""
-
-    def build(self, heads: int) -> Any:
-        """The attention for layers of so many heads.
-
-        Raises:
-            ArgumentError: a parameter is out of its range.
-        """
-        return FACTORIES[self.name](heads, **self.parameters)
+def _aes(
+    *,
+    low: float = 0.2,
+    high: float = 0.9,
+    zeta_max: float = 1.0,
+    shape: Shape = "smooth_step",
+    direction: Direction = "concentrate_low",
+) -> Attention:
+    ramp = {"smooth_step": SmoothStep, "linear": Linear, "cosine": Cosine}[shape]
+    return AES(schedule=ramp(low=low, high=high, zeta_max=zeta_max, direction=direction))
 
 
-def parse_attention(spec: str) -> AttentionChoice:
-    """`name` or `name:parameter=value,...`.
+def _aes_learned(
+    *,
+    low: float = 0.2,
+    high: float = 0.9,
+    zeta_max: float = 0.5,
+    direction: Direction = "concentrate_low",
+) -> Attention:
+    ramp = LearnableRamp(low=low, high=high, zeta_max=zeta_max, direction=direction)
+    return AES(schedule=ramp)
+
+
+def _aes_response(*, budget: float = 0.1, zeta_max: float = 1.0) -> Attention:
+    return AES(schedule=Response(budget=budget, zeta_max=zeta_max))
+
+
+def _lln_diag(*, block_size: int = 64) -> Attention:
+    return LLNDiag(block_size=block_size)
+
+
+FACTORIES: Mapping[str, Callable[..., Attention]] = MappingProxyType(
+    {
+        "softmax": lambda: Softmax(),
+        "entmax": _entmax,
+        "entmax-learned": _entmax_learned,
+        "aes": _aes,
+        "aes-learned": _aes_learned,
+        "aes-response": _aes_response,
+        "lln": lambda: LLN(),
+        "lln-diag": _lln_diag,
+    }
+)
+"""Attentions by name. The keyword arguments of a factory are the parameters a user may give."""
+
+
+def make_attention(spec: str) -> Attention:
+    """The attention that `NAME` or `NAME:PARAMETER=VALUE,...` stands for.
+
+    A schedule with learnable parameters has one set for all heads here;
+    `gibbsian.integrations.transformers.use` gives each head of a model its own.
 
     Raises:
-        ArgumentError: the name or a parameter is unknown, or a value is not of its type.
+        ArgumentError: the name or a parameter is unknown, a value is not of its type, or it is out
+            of its range.
     """
     name, _, rest = spec.partition(":")
     if name not in FACTORIES:
         raise ArgumentError(f"`attention` must be one of {', '.join(FACTORIES)}, got {name!r}.")
-    known = {
-        p.name: p.default for p in list(inspect.signature(FACTORIES[name]).parameters.values())[1:]
-    }
-    parameters: dict[str, Any] = {}
+    known = inspect.signature(FACTORIES[name]).parameters
+    given: dict[str, Any] = {}
     for item in rest.split(",") if rest else ():
         key, equals, value = item.partition("=")
         if not equals or key not in known:
-            allowed = ", ".join(f"{k}={v}" for k, v in known.items()) or "none"
+            allowed = ", ".join(f"{p.name}={p.default}" for p in known.values()) or "none"
             raise ArgumentError(
-                f"`attention` {name!r} has the parameters {allowed}; got {item!r}. "
-                f"Write {name}:parameter=value,..."
+                f"`attention` {name!r} has the parameters: {allowed}; got {item!r}. "
+                f"Write {name}:PARAMETER=VALUE,..."
             )
-        kind = type(known[key])
-        try:
-            parameters[key] = kind(value)
-        except ValueError:
-            raise ArgumentError(
-                f"`attention` {name!r}: {key} must be of type {kind.__name__}, got {value!r}."
-            ) from None
-    return AttentionChoice(name=name, parameters=parameters)
+        given[key] = _convert(f"{name}:{key}", value, known[key])
+    return FACTORIES[name](**given)
+
+
+def _convert(name: str, text: str, parameter: inspect.Parameter) -> Any:
+    choices = get_args(parameter.annotation)
+    if choices:
+        if text not in choices:
+            raise ArgumentError(f"`{name}` must be one of {', '.join(choices)}, got {text!r}.")
+        return text
+    try:
+        return parameter.annotation(text)
+    except ValueError:
+        kind = {float: "a number", int: "a whole number"}[parameter.annotation]
+        raise ArgumentError(f"`{name}` must be {kind}, got {text!r}.") from None

@@ -7,7 +7,7 @@ from typing import Any
 from accelerate import PartialState
 
 from gibbsian._errors import ArgumentError, CheckpointError
-from gibbsian.experiments.attentions import parse_attention
+from gibbsian.experiments.attentions import make_attention
 from gibbsian.experiments.config import CompareConfig
 from gibbsian.experiments.corpus import Corpus, load_corpus
 from gibbsian.experiments.files import write_json
@@ -45,7 +45,7 @@ def compare(
         CheckpointError: what is in `out` is damaged or was made with other settings.
     """
     for attention in config.attentions:
-        parse_attention(attention).build(config.heads)
+        make_attention(attention)
     device = choose_device(config)
     corpus = load_corpus(config)
     process = PartialState(cpu=device.type == "cpu")

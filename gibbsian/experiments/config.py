@@ -2,17 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 from gibbsian._errors import ArgumentError
 
-ModelKind = Literal["decoder", "encoder"]
-Device = Literal["auto", "cpu", "cuda"]
-
-
-def _at_least(name: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise ArgumentError(f"`{name}` must be at least {least}, got {value}.")
+MODELS = ("decoder", "encoder")
+DEVICES = ("auto", "cpu", "cuda")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -34,7 +29,7 @@ class CompareConfig:
     tokens: str = "byte"
     """`byte`, or `bpe:SIZE`: byte-pair encoding of SIZE tokens, learned from the training text."""
 
-    model: ModelKind = "decoder"
+    model: str = "decoder"
     """`decoder`: causal language model (Llama); `encoder`: masked language model (BERT)."""
     layers: int = 4
     """Number of layers."""
@@ -60,7 +55,7 @@ class CompareConfig:
     """Steps between two checkpoints."""
     validation_windows: int = 256
     """Validation windows used at the end of a run, spread evenly; at most what the text has."""
-    device: Device = "auto"
+    device: str = "auto"
     """`auto`: the GPU if there is one, else the CPU."""
 
     def __post_init__(self) -> None:
@@ -76,10 +71,13 @@ class CompareConfig:
             # seed and example number share the 64 bits of a torch seed (windows.py)
             if not 0 <= seed < 2**31:
                 raise ArgumentError(f"`seeds` must be in 0 .. 2^31 - 1, got {seed}.")
-        _one_of("model", self.model, get_args(ModelKind))
-        _one_of("device", self.device, get_args(Device))
+        _one_of("model", self.model, MODELS)
+        _one_of("device", self.device, DEVICES)
         for name, least in _LEAST.items():
-            _at_least(name, getattr(self, name), least)
+            if not getattr(self, name) >= least:
+                raise ArgumentError(
+                    f"`{name}` must be at least {least}, got {getattr(self, name)}."
+                )
         if self.width % self.heads:
             raise ArgumentError(
                 f"`width` must be a multiple of `heads` ({self.heads}), got {self.width}."
@@ -119,7 +117,7 @@ class CompareConfig:
         return [f"{name}: {mine} -> {theirs}" for name, mine, theirs in pairs if mine != theirs]
 
 
-_LEAST: dict[str, float] = {
+_LEAST: dict[str, int] = {
     "layers": 1,
     "width": 2,
     "heads": 1,

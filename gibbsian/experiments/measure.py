@@ -68,7 +68,7 @@ def measure(
         nats += float(outputs.loss) * len(predicted)
         covered += int(num_bytes[predicted].sum())
         if i in with_statistics:
-            collected.append(outputs.attentions or ())
+            collected.append(outputs.attentions)
     model.train(training)
     layers = tuple(summarise(layer) for layer in zip(*collected, strict=True))
     return Measurement(bits_per_byte=nats / math.log(2) / covered, layers=layers)

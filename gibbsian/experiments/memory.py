@@ -1,14 +1,14 @@
 """Peak memory of one training step, counted tensor by tensor."""
 
+import copy
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import PreTrainedModel
 
 from gibbsian.experiments.measure import Batch
 
@@ -48,29 +48,22 @@ class _AliveBytes(TorchDispatchMode):
         self.alive -= size
 
 
-def peak_step_memory(model: PreTrainedModel, batch: Batch) -> int:
+def peak_step_memory(model: nn.Module, batch: Batch) -> int:
     """Bytes of the tensors alive at the peak of one AdamW training step of `model` on `batch`.
 
     Weights, buffers and the optimiser's two moments, plus what forward and backward hold at most
     at one time (activations, gradients, intermediate results). Exact, the same on every machine,
     and independent of what the process did before; scratch inside a fused operator is not seen.
-    Gradients are cleared; weights are not changed, buffers are put back.
     """
-    inputs = {key: value.to(model.device) for key, value in batch.items()}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    parameters = list(model.parameters())
-    training = model.training
-    model.train()
+    # a copy: running moments, gradients and the caller's mode stay as they are
+    model = copy.deepcopy(model).train()
     model.zero_grad(set_to_none=True)
+    parameters = list(model.parameters())
+    inputs = {key: value.to(parameters[0].device) for key, value in batch.items()}
+    resting = _num_bytes(parameters) + _num_bytes(model.buffers())
+    resting += 2 * _num_bytes(p for p in parameters if p.requires_grad)
     with _AliveBytes([*parameters, *model.buffers(), *inputs.values()]) as counter:
         model(**inputs).loss.backward()
-    model.zero_grad(set_to_none=True)
-    model.train(training)
-    with torch.no_grad():
-        for name, buffer in model.named_buffers():
-            buffer.copy_(buffers[name])
-    moments = 2 * _num_bytes(p for p in parameters if p.requires_grad)
-    resting = _num_bytes(parameters) + _num_bytes(buffers.values()) + moments
     return resting + int(counter.peak)
 
 

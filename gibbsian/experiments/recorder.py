@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Int64
 from torch import Tensor
@@ -26,6 +26,7 @@ PROBES = "probes.jsonl"
 CHECKPOINTS = "checkpoints"
 
 
+@runtime_checkable
 class Observer(Protocol):
     """Follows a comparison, e.g. with a progress bar."""
 
@@ -65,7 +66,8 @@ class Recorder(TrainerCallback):
         self._on_step = on_step
         self._started = self._seconds = 0.0
         for name in (STEPS, PROBES):
-            rewind_records(folder / name, first_step)
+            # the probe of the initial weights, of step 0, will be made again too
+            rewind_records(folder / name, first_step if first_step else -1)
         self._events = SummaryWriter(folder / "tensorboard", purge_step=first_step + 1)
 
     def on_train_begin(

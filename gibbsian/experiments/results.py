@@ -24,7 +24,8 @@ _AVERAGED = (
 def summarise_runs(runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row an attention, in the order of the runs: means over seeds.
 
-    `validation_bits_per_byte_spread` is the sample standard deviation, None for one seed.
+    `validation_bits_per_byte_spread` is the sample standard deviation, None for one seed. A number
+    that a run lacks, because it diverged, is None in the mean too.
     """
     by_attention: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
@@ -33,24 +34,27 @@ def summarise_runs(runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     for attention, group in by_attention.items():
         row: dict[str, Any] = {"attention": attention, "seeds": [run["seed"] for run in group]}
         for name in _AVERAGED:
-            values = [run[name] for run in group if run[name] is not None]
-            row[name] = statistics.fmean(values) if values else None
+            row[name] = _mean([run[name] for run in group])
         losses = [run["validation_bits_per_byte"] for run in group]
-        spread = statistics.stdev(losses) if len(losses) > 1 else None
-        row["validation_bits_per_byte_spread"] = spread
+        known = len(losses) > 1 and None not in losses
+        row["validation_bits_per_byte_spread"] = statistics.stdev(losses) if known else None
         rows.append(row)
     return rows
 
 
-def thin(records: Sequence[dict[str, Any]], name: str) -> dict[str, list[float]]:
-    """A curve of at most `CURVE_POINTS` points, each the mean over its group of steps."""
+def _mean(values: Sequence[float | int | None]) -> float | None:
+    present = [float(value) for value in values if value is not None]
+    return statistics.fmean(present) if len(present) == len(values) else None
+
+
+def thin(records: Sequence[dict[str, Any]], name: str) -> dict[str, list[Any]]:
+    """A curve of at most `CURVE_POINTS` points, each the mean over its group of steps.
+
+    The keys are `step` (the last of the group) and `name`; a mean over a null is null.
+    """
     size = -(-len(records) // CURVE_POINTS) or 1
     groups = [records[i : i + size] for i in range(0, len(records), size)]
     return {
         "step": [group[-1]["step"] for group in groups],
-        name: [
-            # a diverged run has null where the loss was not a number
-            statistics.fmean(float("nan") if r[name] is None else r[name] for r in group)
-            for group in groups
-        ],
+        name: [_mean([record[name] for record in group]) for group in groups],
     }

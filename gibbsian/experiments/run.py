@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from gibbsian.experiments.attentions import parse_attention
+from gibbsian._errors import CheckpointError
+from gibbsian.experiments.attentions import make_attention
+from gibbsian.experiments.complexity import products_per_token
 from gibbsian.experiments.config import CompareConfig
 from gibbsian.experiments.corpus import Corpus
 from gibbsian.experiments.files import read_records, write_json
@@ -21,6 +23,7 @@ from gibbsian.experiments.recorder import PROBES, STEPS, Observer
 from gibbsian.experiments.results import thin
 from gibbsian.experiments.training import choose_device, train
 from gibbsian.experiments.windows import TrainingExamples, validation_batches
+from gibbsian.integrations.transformers import use
 
 RESULT = "result.json"
 STATISTICS_BATCHES = 8
@@ -55,10 +58,11 @@ def run_one(
     """
     if (folder / RESULT).exists():
         observer.on_run(folder.name, *position, config.steps, config.steps)
-        return dict(json.loads((folder / RESULT).read_text(encoding="utf-8")))
+        return _read_result(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model = build_model(config, corpus.tokens.size, seed)
-    parse_attention(attention).build(config.heads)
+    module = make_attention(attention)
+    use(model, module)
     torch.nn.Module.to(model, choose_device(config))
     batches = validation_batches(
         corpus.validation,
@@ -88,19 +92,16 @@ def run_one(
     if not PartialState().is_main_process:
         return {}
     found = measure(model, batches, corpus.tokens.num_bytes, statistics_batches=STATISTICS_BATCHES)
+    scores, values = products_per_token(module, found.layers, config)
     steps = read_records(folder / STEPS)
     result = {
         "attention": attention,
         "seed": seed,
         "parameters": sum(p.numel() for p in model.parameters()),
         "validation_bits_per_byte": found.bits_per_byte,
-        **(
-            asdict(overall(found.layers))
-            if found.layers
-            else dict.fromkeys(("entropy", "varentropy", "zeta", "support_fraction"))
-        ),
-        "score_products": None,
-        "value_products": None,
+        **asdict(overall(found.layers)),
+        "score_products": scores,
+        "value_products": values,
         "step_seconds": statistics.median(record["seconds"] for record in steps),
         "peak_memory_bytes": peak_step_memory(model, batches[0]),
         "layers": [asdict(layer) for layer in found.layers],
@@ -108,4 +109,16 @@ def run_one(
         "probes": read_records(folder / PROBES),
     }
     write_json(folder / RESULT, result)
+    return _read_result(folder)
+
+
+def _read_result(folder: Path) -> dict[str, Any]:
+    """The same whether the run has just ended or was found finished."""
+    path = folder / RESULT
+    try:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise CheckpointError(
+            f"{path} is damaged: not JSON. Delete the folder {folder} to make the run again."
+        ) from None
     return result

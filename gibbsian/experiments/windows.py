@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gibbsian._errors import DataError
-from gibbsian.experiments.config import ModelKind
 
 IGNORED = -100
 """Label of a position without a loss (the convention of transformers)."""
@@ -40,7 +39,7 @@ def cut_windows(
 
 
 def label(
-    window: Int64[Tensor, "context"], kind: ModelKind, mask_token: int, seed: int
+    window: Int64[Tensor, "context"], kind: str, mask_token: int, seed: int
 ) -> dict[str, Int64[Tensor, "context"]]:
     """A window as the model's `input_ids` and `labels`.
 
@@ -71,7 +70,7 @@ class TrainingExamples(Dataset[dict[str, Tensor]]):
         windows: Int64[Tensor, "windows context"],
         num_examples: int,
         *,
-        kind: ModelKind,
+        kind: str,
         mask_token: int,
         seed: int,
     ) -> None:
@@ -98,7 +97,7 @@ def validation_batches(
     limit: int,
     batch: int,
     *,
-    kind: ModelKind,
+    kind: str,
     mask_token: int,
 ) -> list[dict[str, Int64[Tensor, "batch context"]]]:
     """At most `limit` windows, evenly spread, labelled once and for all, in batches."""
