@@ -11,8 +11,8 @@ from gibbsian._typing import Mask
 from gibbsian.attention.base import AttentionStatistics
 from gibbsian.attention.inputs import checked_inputs
 from gibbsian.attention.row_statistics import row_statistics
-from gibbsian.normalizers import entmax
-from gibbsian.statistics import gibbs_statistics
+from gibbsian.normalizers.fused import fused_entmax
+from gibbsian.statistics.fused import fused_gibbs_statistics
 
 
 @overload
@@ -104,13 +104,13 @@ def entmax_attention(
     )
     scores = inputs.scores()
     row_zeta = _row_sparsity(zeta, scores)
-    weights = entmax(scores, row_zeta.unsqueeze(-1))
+    weights = fused_entmax(scores, row_zeta.unsqueeze(-1))
     dropped = torch.dropout(weights, dropout_p, True) if dropout_p > 0 else weights
     output = inputs.mix(dropped)
     if not return_statistics:
         return output
     with torch.no_grad():
-        statistics = gibbs_statistics(scores)
+        statistics = fused_gibbs_statistics(scores)
         support_size = (weights > 0).sum(dim=-1)
     return output, row_statistics(statistics, row_zeta, support_size)
 

@@ -10,7 +10,7 @@ from gibbsian._typing import Mask
 from gibbsian.attention.base import AttentionStatistics
 from gibbsian.attention.inputs import AttentionInputs, checked_inputs
 from gibbsian.attention.row_statistics import row_statistics
-from gibbsian.statistics import gibbs_statistics
+from gibbsian.statistics.fused import fused_gibbs_statistics
 
 
 @overload
@@ -97,7 +97,7 @@ def softmax_attention(
     if not return_statistics:
         return output
     with torch.no_grad():
-        statistics = gibbs_statistics(inputs.scores())
+        statistics = fused_gibbs_statistics(inputs.scores())
     return output, row_statistics(
         statistics, torch.zeros_like(statistics.entropy), statistics.num_states
     )

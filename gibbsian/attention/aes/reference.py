@@ -17,9 +17,10 @@ from gibbsian._typing import Mask
 from gibbsian.attention.base import AttentionStatistics
 from gibbsian.attention.inputs import checked_inputs
 from gibbsian.attention.row_statistics import row_statistics
-from gibbsian.normalizers import entmax
+from gibbsian.normalizers.fused import fused_entmax
 from gibbsian.normalizers.schedules import Schedule
-from gibbsian.statistics import GibbsStatistics, gibbs_statistics
+from gibbsian.statistics import GibbsStatistics
+from gibbsian.statistics.fused import fused_gibbs_statistics
 
 
 @overload
@@ -117,9 +118,9 @@ def aes_attention(
         enable_gqa=enable_gqa,
     )
     scores = inputs.scores()
-    statistics = gibbs_statistics(scores.detach() if detach_statistics else scores)
+    statistics = fused_gibbs_statistics(scores.detach() if detach_statistics else scores)
     zeta = _scheduled(schedule, statistics)
-    weights = entmax(scores, zeta.unsqueeze(-1))
+    weights = fused_entmax(scores, zeta.unsqueeze(-1))
     dropped = torch.dropout(weights, dropout_p, True) if dropout_p > 0 else weights
     output = inputs.mix(dropped)
     if not return_statistics:
