@@ -1,13 +1,17 @@
 """Entropy-driven attention and sampling: one Gibbs distribution behind both."""
 
 from gibbsian.attention import AES as AES
+from gibbsian.attention import LLN as LLN
 from gibbsian.attention import Attention as Attention
 from gibbsian.attention import AttentionStatistics as AttentionStatistics
 from gibbsian.attention import Entmax as Entmax
+from gibbsian.attention import LLNDiag as LLNDiag
 from gibbsian.attention import Softmax as Softmax
 from gibbsian.attention import aes_attention as aes_attention
 from gibbsian.attention import attention_from_config as attention_from_config
 from gibbsian.attention import entmax_attention as entmax_attention
+from gibbsian.attention import lln_attention as lln_attention
+from gibbsian.attention import lln_diag_attention as lln_diag_attention
 from gibbsian.attention import softmax_attention as softmax_attention
 from gibbsian.losses import Entmax15Loss as Entmax15Loss
 from gibbsian.losses import EntmaxBisectLoss as EntmaxBisectLoss
@@ -34,6 +38,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AES",
+    "LLN",
     "Attention",
     "AttentionStatistics",
     "Entmax",
@@ -42,6 +47,7 @@ __all__ = [
     "EntmaxBisect",
     "EntmaxBisectLoss",
     "GibbsStatistics",
+    "LLNDiag",
     "Softmax",
     "Sparsemax",
     "SparsemaxBisect",
@@ -56,6 +62,8 @@ __all__ = [
     "entmax_bisect",
     "entmax_bisect_loss",
     "gibbs_statistics",
+    "lln_attention",
+    "lln_diag_attention",
     "softmax",
     "softmax_attention",
     "sparsemax",

@@ -7,17 +7,25 @@ from gibbsian.attention.entmax import entmax_attention as entmax_attention
 from gibbsian.attention.layers import AES as AES
 from gibbsian.attention.layers import Entmax as Entmax
 from gibbsian.attention.layers import Softmax as Softmax
+from gibbsian.attention.lln import lln_attention as lln_attention
+from gibbsian.attention.lln import lln_diag_attention as lln_diag_attention
+from gibbsian.attention.lln.layers import LLN as LLN
+from gibbsian.attention.lln.layers import LLNDiag as LLNDiag
 from gibbsian.attention.registry import attention_from_config as attention_from_config
 from gibbsian.attention.softmax import softmax_attention as softmax_attention
 
 __all__ = [
     "AES",
+    "LLN",
     "Attention",
     "AttentionStatistics",
     "Entmax",
+    "LLNDiag",
     "Softmax",
     "aes_attention",
     "attention_from_config",
     "entmax_attention",
+    "lln_attention",
+    "lln_diag_attention",
     "softmax_attention",
 ]

@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -89,11 +88,6 @@ class Attention(nn.Module, ABC):
             (batch, heads, queries, value_dim) in the dtype of `query`, 0 for a query that sees no
             key; with `return_statistics`, also the rows' statistics.
         """
-
-    def for_heads(self, num_heads: int) -> "Attention":
-        """A copy of its own for a layer of `num_heads` query heads, parameters and all."""
-        del num_heads  # attentions without parameters a head do not look
-        return deepcopy(self)
 
     def to_config(self) -> dict[str, Any]:
         """JSON-able description, `{"name": ..., options}`, without parameter values."""

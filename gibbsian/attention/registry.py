@@ -7,9 +7,10 @@ from typing import Any
 from gibbsian._errors import ArgumentError
 from gibbsian.attention.base import Attention
 from gibbsian.attention.layers import AES, Entmax, Softmax
+from gibbsian.attention.lln.layers import LLN, LLNDiag
 
 ATTENTIONS: Mapping[str, type[Attention]] = MappingProxyType(
-    {attention.name: attention for attention in (Softmax, Entmax, AES)}
+    {attention.name: attention for attention in (Softmax, Entmax, AES, LLN, LLNDiag)}
 )
 """Every attention of the package by its name."""
 
