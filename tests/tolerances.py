@@ -40,6 +40,23 @@ FUSED_ERROR_RATIO = 2.0
 FUSED_ERROR_FLOOR = 4.0
 """Plus so many roundings (eps times the largest value): plain torch may be exact by luck."""
 
+MODEL_OUTPUT_ERROR = 1e-5
+"""Largest error of a whole small model's float32 outputs, relative to the largest of them, between
+two orders of summation (with a cache, without): sharp attention and norms amplify roundings layer
+by layer."""
+
+NARROW_ERROR = 0.02
+"""Relative error of sigma^2/d as the variance of the log of a sum, at sigma^2 = 0.01: next order."""
+
+FENTON_ERROR = 0.05
+"""Relative error of Fenton's variance up to sigma^2 = 0.5, and of its mean: an approximation."""
+
+MATCHED_VARIANCE_ERROR = 0.12
+"""Distance of a matched Var(log P) from its target of up to 1.25: a line through a curve."""
+
+TABLE_ERROR = 0.07
+"""Distance of the shipped line from its own curve in the middle of the range: the curve's sag."""
+
 
 def assert_identity(actual: Tensor, expected: Tensor | float, *, scale: float = 1.0) -> None:
     """Check two float64 values of one quantity; `scale` is the size of the terms that cancelled."""
@@ -53,6 +70,13 @@ def assert_identity(actual: Tensor, expected: Tensor | float, *, scale: float = 
 def assert_same(actual: Tensor, expected: Tensor) -> None:
     """Check two tensors of one dtype that come from the same computation written differently."""
     torch.testing.assert_close(actual, expected)
+
+
+def assert_same_outputs(actual: Tensor, expected: Tensor) -> None:
+    """Check the outputs of one model computed in two ways, e.g. with a cache and without."""
+    assert actual.dtype == expected.dtype == torch.float32
+    atol = MODEL_OUTPUT_ERROR * expected.abs().max().item()
+    torch.testing.assert_close(actual, expected, rtol=0.0, atol=atol)
 
 
 def assert_gradients(
