@@ -24,6 +24,21 @@ ENTMAX_PROBABILITY_ERROR = 1e-6
 ENTMAX_ALPHA_GRADIENT_ERROR = 1e-3
 """Largest relative error of d p / d alpha in float32, alpha -> 1 included."""
 
+NEGLIGIBLE_ALPHA_GRADIENT = 1e-12
+"""A row whose d p / d alpha is nowhere larger has no digits of it to compare in float32."""
+
+NORMALISATION_ERROR = 1e-6
+"""Largest |sum p - 1| of a row in float32, for a million states."""
+
+STATISTICS_RELATIVE_ERROR = 1e-3
+"""Largest relative error of V in float32, nearly uniform rows included."""
+
+ENTROPY_ERROR = 1e-5
+"""Largest error of an entropy or of log Z - max x in float32, nats: a few roundings of log n."""
+
+HALF_PRECISION_ROUNDINGS = 1.0
+"""A result in half precision is the float32 one, rounded once: within one eps of the type."""
+
 GOODNESS_OF_FIT_FAILURE_RATE = 2e-5
 """Chance that a correct sampler fails a goodness-of-fit test: one in 50,000 runs."""
 

@@ -18,11 +18,20 @@ def statistics(scores, *, mask=None, temperature=1.0):
     temperature = np.longdouble(temperature)
     if n == 0:
         empty = dict.fromkeys(
-            (
-                "min_entropy collision_entropy entropy varentropy third_cumulant num_states "
-                "internal_energy max_prob effective_support participation_ratio "
-                "normalized_entropy susceptibility"
-            ).split(),
+            [
+                "min_entropy",
+                "collision_entropy",
+                "entropy",
+                "varentropy",
+                "third_cumulant",
+                "num_states",
+                "internal_energy",
+                "max_prob",
+                "effective_support",
+                "participation_ratio",
+                "normalized_entropy",
+                "susceptibility",
+            ],
             0.0,
         )
         return empty | {
