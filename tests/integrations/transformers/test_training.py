@@ -151,6 +151,9 @@ def test_dropout_is_only_in_training() -> None:
 
 
 @pytest.mark.compile
+# What torch's tracer says about its own doings.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 @pytest.mark.parametrize("attention", [Softmax(), LEARNED], ids=["softmax", "aes"])
 def test_compiled_models(attention: Attention) -> None:
     model = use(build("llama"), attention)

@@ -1,0 +1,156 @@
+"""Linear log-normal attention in models: causal, padded, decoded, saved."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from gibbsian._errors import GibbsianError
+from gibbsian.attention import LLN, Attention, LLNDiag
+from gibbsian.integrations.transformers import attention_layers, load, use
+from tests.integrations.transformers.families import VOCABULARY, batch_for, build, outputs_of
+from tests.tolerances import assert_same, assert_same_outputs
+
+ATTENTIONS: dict[str, Attention] = {"lln": LLN(), "lln-diag": LLNDiag(block_size=4)}
+FULL = ("bert", "roberta", "vit", "gpt2", "llama", "qwen2", "qwen3", "gemma", "phi")
+DECODERS = FULL[3:]
+
+
+def trained(name: str, attention: str) -> PreTrainedModel:
+    """A model whose moments have seen a batch, in evaluation mode."""
+    model = use(build(name), ATTENTIONS[attention]).train()
+    with torch.no_grad():
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            batch = batch_for(model)
+            if name == "vit":
+                batch.inputs["pixel_values"].add_(torch.randn(3, 3, 12, 12))
+            else:
+                batch.inputs["input_ids"].random_(3, VOCABULARY)
+            model(**batch.inputs)
+    return model.eval()
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("name", FULL)
+def test_every_family_runs_and_learns(name: str, attention: str) -> None:
+    model = trained(name, attention)
+    batch = batch_for(model)
+    output = outputs_of(model, batch)
+    assert (output - outputs_of(build(name), batch)).abs().max() > 1e-3
+    output.square().mean().backward()
+    queries = [p for n, p in model.named_parameters() if n.endswith("weight") and p.grad is None]
+    assert len(queries) <= 2, "only a pooler is not in the output"
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize(
+    ("name", "padding"), [("bert", "left"), ("bert", "right"), ("gpt2", "left"), ("llama", "left")]
+)
+def test_padding_is_not_seen(name: str, padding: str, attention: str) -> None:
+    model = trained(name, attention)
+    batch = batch_for(model, padding)
+    with torch.no_grad():
+        before = outputs_of(model, batch)
+        batch.inputs["input_ids"][batch.inputs["attention_mask"] == 0] = 17
+        assert_same(outputs_of(model, batch), before)
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("name", DECODERS)
+def test_the_future_is_not_seen(name: str, attention: str) -> None:
+    model = trained(name, attention)
+    tokens = batch_for(model).inputs["input_ids"]
+    changed = tokens.clone()
+    changed[:, 5:] = (changed[:, 5:] + 7) % 50 + 3
+    for training in (False, True):
+        model.train(training)
+        for part in model.modules():
+            if isinstance(part, torch.nn.Dropout):
+                part.p = 0.0
+        with torch.no_grad():
+            state = {k: v.clone() for k, v in model.state_dict().items()}
+            first = model(tokens).logits[:, :5]
+            model.load_state_dict(state)
+            second = model(changed).logits[:, :5]
+            model.load_state_dict(state)
+        assert_same(first, second)
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("name", DECODERS)
+def test_decoding_with_a_cache_equals_recomputation(name: str, attention: str) -> None:
+    model = trained(name, attention)
+    options = {
+        "max_new_tokens": 6,
+        "do_sample": False,
+        "return_dict_in_generate": True,
+        "output_logits": True,
+    }
+    inputs = batch_for(model, "left").inputs
+    cached = model.generate(**inputs, **options)
+    recomputed = model.generate(**inputs, **options, use_cache=False)
+    assert torch.equal(cached.sequences, recomputed.sequences)
+    assert_same_outputs(torch.stack(cached.logits), torch.stack(recomputed.logits))
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_a_prompt_in_pieces_equals_the_whole(attention: str) -> None:
+    model = trained("llama", attention)
+    tokens = batch_for(model).inputs["input_ids"]
+    with torch.no_grad():
+        whole = model(tokens).logits
+        first = model(tokens[:, :4], use_cache=True)
+        second = model(tokens[:, 4:], past_key_values=first.past_key_values)
+    assert_same_outputs(torch.cat([first.logits, second.logits], dim=1), whole)
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_decoding_leaves_the_moments_alone(attention: str) -> None:
+    model = trained("llama", attention)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    model.generate(**batch_for(model).inputs, max_new_tokens=4)
+    assert all(torch.equal(model.state_dict()[key], tensor) for key, tensor in before.items())
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_moments_are_saved_with_the_model(attention: str, tmp_path: Path) -> None:
+    model = trained("llama", attention)
+    model.save_pretrained(tmp_path)
+    back = load(AutoModelForCausalLM, tmp_path)
+    batch = batch_for(model)
+    with torch.no_grad():
+        assert torch.equal(outputs_of(back, batch), outputs_of(model, batch))
+    moments = [a.state_dict() for a in attention_layers(back).values()]
+    assert len(moments[0]) >= 1
+
+
+@pytest.mark.parametrize("name", ["mistral", "gemma3", "modernbert"])
+def test_sliding_windows_are_refused(name: str) -> None:
+    model = use(build(name), LLN())
+    with pytest.raises(GibbsianError, match="`mask`"):
+        model(**batch_for(model).inputs)
+
+
+def test_packed_sequences_are_refused() -> None:
+    positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4]])
+    with pytest.raises(GibbsianError, match="`mask`"):
+        use(build("llama"), LLN())(
+            torch.randint(3, 50, (1, 9)), position_ids=positions, use_cache=False
+        )
+
+
+def test_statistics_have_one_number_a_row() -> None:
+    model = trained("llama", "lln")
+    with torch.no_grad():
+        attentions = model(**batch_for(model).inputs, output_attentions=True).attentions
+    assert attentions[0].shape == (3, 4, 9, 5)
+    assert torch.equal(attentions[0][0, 0, :, -1], torch.arange(1.0, 10.0))
+
+
+def test_a_name_is_enough() -> None:
+    model = build("llama")
+    model.set_attn_implementation("gibbsian_lln_diag")
+    model(**batch_for(model).inputs)
+    assert {type(attention) for attention in attention_layers(model).values()} == {LLNDiag}
