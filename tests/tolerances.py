@@ -66,11 +66,8 @@ NARROW_ERROR = 0.02
 FENTON_ERROR = 0.05
 """Relative error of Fenton's variance up to sigma^2 = 0.5, and of its mean: an approximation."""
 
-MATCHED_VARIANCE_ERROR = 0.12
+MATCHED_VARIANCE_ERROR = 0.1
 """Distance of a matched Var(log P) from its target of up to 1.25: a line through a curve."""
-
-TABLE_ERROR = 0.07
-"""Distance of the shipped line from its own curve in the middle of the range: the curve's sag."""
 
 
 def assert_identity(actual: Tensor, expected: Tensor | float, *, scale: float = 1.0) -> None:

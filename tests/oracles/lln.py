@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def visible(batch, heads, queries, keys, mask=None, is_causal=False):
+def visible(batch, heads, queries, keys, *, mask=None, is_causal=False):
     """Dense mask (batch, heads, queries, keys), True = query i sees key j."""
     dense = np.ones((batch, heads, queries, keys), dtype=bool)
     if mask is not None:

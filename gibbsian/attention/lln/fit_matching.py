@@ -1,8 +1,9 @@
 r"""Makes the table of moment matching: `python -m gibbsian.attention.lln.fit_matching`.
 
 For each head dimension d and number of keys N it draws Gaussian queries and keys, measures
-$\mathrm{Var}(\log P^{LLN})$ over the whole matrix at several $\tilde\sigma^2$, half of it on either
-side, and fits the line of eq. (34), $a \tilde\sigma^2 + b$, by least squares. About three minutes.
+$\mathrm{Var}(\log P^{LLN})$ over the whole matrix at growing $\tilde\sigma^2$, half of it on either
+side, and fits the line of eq. (34), $a \tilde\sigma^2 + b$, by least squares to the points whose
+variance softmax rows have in practice. A few minutes.
 """
 
 import json
@@ -12,10 +13,12 @@ import torch
 
 HEAD_DIMS = (4, 8, 16, 32, 64, 128, 256)
 NUM_KEYS = (64, 256, 1024, 4096)
-SIGMA_SQUARED = tuple(float(s) for s in range(2, 11))
-"""The broad range. It holds the sigma~^2 at which queries and keys of unit variance, whose softmax
-scores have variance 1, are matched for most head dimensions."""
-ENTRIES = 2**24
+VARIANCES = (0.1, 1.25)
+"""The broad range, as variances of log P that are to be matched. Queries and keys of unit variance
+have 1. One range of sigma~^2 for every d would end below that for large d, and miss it by half."""
+STEP = 0.5
+"""Spacing of sigma~^2."""
+ENTRIES = 2**22
 """Entries of P averaged for each point."""
 TABLE = Path(__file__).with_name("matching_table.json")
 
@@ -35,9 +38,15 @@ def log_variance(head_dim: int, num_keys: int, sigma_squared: float, seed: int =
 
 
 def fit(head_dim: int, num_keys: int) -> tuple[float, float]:
-    """Least-squares slope a and intercept b over `SIGMA_SQUARED`."""
-    x = torch.tensor(SIGMA_SQUARED, dtype=torch.float64)
-    y = torch.tensor([log_variance(head_dim, num_keys, s) for s in SIGMA_SQUARED]).double()
+    """Least-squares slope a and intercept b over the points within `VARIANCES`."""
+    points: list[tuple[float, float]] = []
+    sigma_squared, variance = 0.0, 0.0
+    while variance <= VARIANCES[1]:
+        if variance >= VARIANCES[0]:
+            points.append((sigma_squared, variance))
+        sigma_squared += STEP
+        variance = log_variance(head_dim, num_keys, sigma_squared)
+    x, y = torch.tensor(points, dtype=torch.float64).unbind(dim=1)
     slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
     return float(slope), float(y.mean() - slope * x.mean())
 
@@ -48,7 +57,7 @@ def main() -> None:
     fits = [[fit(d, n) for n in NUM_KEYS] for d in HEAD_DIMS]
     table = {
         "command": "python -m gibbsian.attention.lln.fit_matching",
-        "sigma_squared": SIGMA_SQUARED,
+        "variances": VARIANCES,
         "head_dims": HEAD_DIMS,
         "num_keys": NUM_KEYS,
         "slope": [[round(slope, 6) for slope, _ in row] for row in fits],

@@ -5,11 +5,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from gibbsian._typing import Mask
-from gibbsian.attention.base import Attention
+from gibbsian.attention.base import Attention, AttentionStatistics
 from gibbsian.attention.inputs import checked_inputs
 from gibbsian.attention.lln.forms import attend, check_block_size
 from gibbsian.attention.lln.inputs import LLNInputs
-from gibbsian.attention.lln.moments import MomentScope
 from gibbsian.attention.lln.scales import MatchedScales
 
 
@@ -32,7 +31,7 @@ class LLN(Attention):
     def __init__(
         self,
         *,
-        moments: MomentScope = "running",
+        moments: str = "running",
         momentum: float = 0.1,
         query_scale: float | None = None,
         key_scale: float | None = None,
@@ -54,7 +53,7 @@ class LLN(Attention):
         dropout_p: float = 0.0,
         enable_gqa: bool = False,
         return_statistics: bool = False,
-    ) -> Any:
+    ) -> Tensor | tuple[Tensor, AttentionStatistics]:
         """`lln_attention` with the scales of this layer."""
         inputs = LLNInputs.of(
             checked_inputs(
@@ -95,7 +94,7 @@ class LLNDiag(Attention):
     def __init__(
         self,
         *,
-        moments: MomentScope = "running",
+        moments: str = "running",
         momentum: float = 0.1,
         query_scale: float | None = None,
         key_scale: float | None = None,
@@ -120,7 +119,7 @@ class LLNDiag(Attention):
         dropout_p: float = 0.0,
         enable_gqa: bool = False,
         return_statistics: bool = False,
-    ) -> Any:
+    ) -> Tensor | tuple[Tensor, AttentionStatistics]:
         """`lln_diag_attention` with the scales of this layer."""
         inputs = LLNInputs.of(
             checked_inputs(

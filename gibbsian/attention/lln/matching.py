@@ -55,7 +55,7 @@ def fenton_mean(sigma_squared: Tensor, head_dim: int) -> Tensor:
 
 
 def broad_variance(sigma_squared: Tensor, fit: MatchingFit) -> Tensor:
-    r"""Broad range, eq. (34): $a \tilde\sigma^2 + b$, fitted over $\tilde\sigma^2 \in [2, 10]$."""
+    r"""Broad range, eq. (34): $a \tilde\sigma^2 + b$, fitted where it lies in [0.1, 1.25]."""
     return fit.slope * sigma_squared + fit.intercept
 
 

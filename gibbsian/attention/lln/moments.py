@@ -5,7 +5,7 @@ positions carries each of them to all outputs.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,6 +22,17 @@ MomentScope = Literal["head", "tensor", "running"]
 - `"tensor"`: the whole input, as the published code does. One sample, and the future, change the
   outputs of others; for comparisons with that code only.
 """
+
+
+def moment_scope(name: str) -> MomentScope:
+    """The scope of this name, as a configuration gives it; any other raises `ArgumentError`."""
+    for scope in get_args(MomentScope):
+        if name == scope:
+            return cast(MomentScope, scope)
+    raise ArgumentError(
+        f'`moments` must be "running", "head" or "tensor", got {name!r}. '
+        '"running" is safe for causal use.'
+    )
 
 
 def element_variance(
@@ -80,11 +91,7 @@ class RunningVariances(nn.Module):
         if self.variances.shape[1] == 0:
             one = self.variances.new_ones(heads)
             return one, one
-        if self.variances.shape[1] != heads:
-            raise ArgumentError(
-                f"`query` must have the {self.variances.shape[1]} heads whose running variances "
-                f"are held, got {heads}. Give each layer a copy of the attention of its own."
-            )
+        self._check(heads)
         query_variance, key_variance = self.variances.clone()
         return query_variance, key_variance
 
@@ -98,6 +105,7 @@ class RunningVariances(nn.Module):
             self.variances = torch.ones_like(batch)
             self.pending = batch
             return
+        self._check(batch.shape[1])
         # No branch on values: a device need not be waited for.
         joins = (self.pending != batch).any()
         count = self.num_batches + joins
@@ -108,6 +116,13 @@ class RunningVariances(nn.Module):
         self.variances.copy_(torch.where(usable, average, self.variances))
         self.num_batches.copy_(torch.where(usable, count, self.num_batches))
         self.pending.copy_(batch)
+
+    def _check(self, heads: int) -> None:
+        if self.variances.shape[1] != heads:
+            raise ArgumentError(
+                f"`query` must have the {self.variances.shape[1]} heads whose running variances "
+                f"are held, got {heads}. Give each layer a copy of the attention of its own."
+            )
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any

@@ -7,7 +7,12 @@ from torch import Tensor, nn
 from gibbsian._errors import ArgumentError
 from gibbsian.attention.lln.inputs import LLNInputs
 from gibbsian.attention.lln.matching import matched_scales
-from gibbsian.attention.lln.moments import MomentScope, RunningVariances, element_variance
+from gibbsian.attention.lln.moments import (
+    MomentScope,
+    RunningVariances,
+    element_variance,
+    moment_scope,
+)
 from gibbsian.numerics.masked import working_dtype
 
 Scales = tuple[Tensor, Tensor]
@@ -107,17 +112,12 @@ class MatchedScales(nn.Module):
     def __init__(
         self,
         *,
-        moments: MomentScope = "running",
+        moments: str = "running",
         momentum: float = 0.1,
         query_scale: float | None = None,
         key_scale: float | None = None,
     ) -> None:
         super().__init__()
-        if moments not in _POOLED:
-            raise ArgumentError(
-                f'`moments` must be "running", "head" or "tensor", got {moments!r}. '
-                '"running" is safe for causal use.'
-            )
         if (query_scale is None) != (key_scale is None):
             raise ArgumentError(
                 "`query_scale` and `key_scale` must be given together, got "
@@ -126,11 +126,11 @@ class MatchedScales(nn.Module):
         for name, scale in (("query_scale", query_scale), ("key_scale", key_scale)):
             if scale is not None:
                 check_scale(name, scale)
-        self.moments = moments
+        self.moments = moment_scope(moments)
         self.momentum = momentum
         self.query_scale = query_scale
         self.key_scale = key_scale
-        matched = query_scale is None and moments == "running"
+        matched = query_scale is None and self.moments == "running"
         self.running = RunningVariances(momentum=momentum) if matched else None
 
     def forward(self, inputs: LLNInputs) -> Scales:

@@ -30,7 +30,7 @@ class Case:
 
     def seen(self):
         return oracle.visible(
-            *self.query.shape[:3], self.key.shape[2], self.mask, is_causal=self.is_causal
+            *self.query.shape[:3], self.key.shape[2], mask=self.mask, is_causal=self.is_causal
         )
 
     def weights(self, *, block_size=None):

@@ -174,7 +174,7 @@ def test_dropout_drops_keys_without_bias(attention):
     assert_identity(dropped, torch.where(kept, plain / 0.75, 0.0))
     assert 0 < int(kept.sum()) < 40
     torch.manual_seed(4)
-    assert ((attention(case.query, case.key, identity, dropout_p=0.25) != dropped)).any()
+    assert (attention(case.query, case.key, identity, dropout_p=0.25) != dropped).any()
 
 
 def test_another_score_scale_acts_on_the_queries():

@@ -1,4 +1,4 @@
-"""Proven absent: leaks from the future, between samples, and from padding; outputs and gradients."""
+"""Proven absent: leaks from the future, other samples and padding, in outputs and gradients."""
 
 import copy
 
@@ -23,7 +23,11 @@ def warm(module):
 
 def in_training(module):
     """Each call is the next training step after the same past."""
-    return lambda *inputs, **options: copy.deepcopy(module)(*inputs, **options)
+
+    def call(*inputs, **options):
+        return copy.deepcopy(module)(*inputs, **options)
+
+    return call
 
 
 def attentions():
@@ -78,7 +82,9 @@ def test_the_length_of_the_future_does_not_matter(attention):
 def test_no_gradient_flows_to_the_future(attention):
     case = make(LENGTH, LENGTH, causal=True, padding="none")
     inputs = (case.query, case.key, case.value)
-    for grad in gradients(attention, inputs, (slice(None), slice(None), slice(NEW)), is_causal=True):
+    for grad in gradients(
+        attention, inputs, (slice(None), slice(None), slice(NEW)), is_causal=True
+    ):
         assert (grad[:, :, NEW:] == 0).all()
         assert (grad[:, :, :NEW] != 0).any()
 
