@@ -171,6 +171,7 @@ def test_configuration_survives_json(name):
     schedule = SCHEDULES[name][0]
     config = schedule_to_config(schedule)
     rebuilt = schedule_from_config(json.loads(json.dumps(config)))
+    assert json.loads(json.dumps(config)) == config
     assert type(rebuilt) is type(schedule)
     assert schedule_to_config(rebuilt) == config
     if isinstance(schedule, nn.Module):

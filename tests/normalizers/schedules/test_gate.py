@@ -11,6 +11,7 @@ from gibbsian.normalizers import (
     LearnableRamp,
     Linear,
     entmax,
+    entropy_response,
     schedule_from_config,
 )
 from gibbsian.statistics import gibbs_statistics
@@ -42,6 +43,14 @@ def test_freezes_the_rows_under_the_tolerance():
     zeta = gate(statistics)
     assert (zeta[frozen] == 0.123).all()
     assert torch.equal(zeta[~frozen], Linear(zeta_max=0.5)(statistics)[~frozen])
+
+
+def test_the_tolerance_is_in_nats_of_predicted_entropy():
+    statistics = rows([0.7], 0.02)
+    predicted = float(entropy_response(statistics, 0.5))
+    for tolerance, frozen in ((predicted * 0.999, False), (predicted * 1.001, True)):
+        gate = Gated(schedule=Linear(zeta_max=0.5), constant=0.1, tolerance=tolerance)
+        assert bool(gate.frozen(statistics)) is frozen
 
 
 @pytest.mark.parametrize("num_states", [8, 200, 4000])

@@ -12,6 +12,8 @@ from gibbsian.normalizers import (
     SmoothStep,
     VarentropyBounds,
     entmax,
+    schedule_from_config,
+    schedule_to_config,
 )
 from gibbsian.normalizers.schedules.learnable_bounds import LearnableBounds
 from gibbsian.statistics import gibbs_statistics
@@ -57,6 +59,14 @@ def test_initial_values_are_those_given(dtype):
         (LearnableConstant(num_heads=2, zeta=0.25).zeta, 0.25),
     ):
         assert_same(value.float(), torch.full((2,), expected))
+
+
+def test_a_configuration_holds_the_initial_values():
+    ramp = schedule_from_config(schedule_to_config(LearnableRamp(low=0.3, bounds=MOVING)))
+    assert_same(ramp.low, torch.tensor(0.3))
+    assert_same(ramp.bounds.lambda_high, torch.tensor(0.3))
+    constant = schedule_from_config(schedule_to_config(LearnableConstant(zeta=0.2)))
+    assert_same(constant.zeta, torch.tensor(0.2))
 
 
 def test_shared_values_read_as_numbers():

@@ -36,6 +36,18 @@ def test_ramp_equals_its_definition(ramp, s, varentropy, num_states):
     assert_identity(ramp(statistics), expected)
 
 
+@pytest.mark.parametrize("ramp_class", RAMPS)
+@pytest.mark.parametrize("direction", ["concentrate_low", "concentrate_high"])
+def test_shape_between_the_edges(ramp_class, direction):
+    ramp = ramp_class(direction=direction)
+    statistics = rows(torch.linspace(0, 1, 41, dtype=torch.float64))
+    expected = [
+        oracle.ramp(ramp.name, s, 0.5, 50, low=0.2, high=0.9, zeta_max=1.0, direction=direction)
+        for s in statistics.entropy.tolist()
+    ]
+    assert_identity(ramp(statistics), torch.tensor(expected, dtype=torch.float64))
+
+
 @given(ramps(), unit, unit, varentropies, varentropies)
 def test_continuous_in_entropy_and_varentropy(ramp, s, other_s, v, other_v):
     """Lipschitz, with the constants of the derivation: no jump anywhere, edges included."""

@@ -122,6 +122,10 @@ def test_continuous_where_it_saturates():
     assert 0 < 1.0 - above < IDENTITY
 
 
+def test_nan_is_not_taken_for_a_row_that_does_not_answer():
+    assert Response(budget=0.1)(rows([0.5], torch.nan)).isnan()
+
+
 def test_gradients_of_the_prediction_are_exact():
     zeta = torch.tensor([0.3, 0.0, 0.9, 0.5], dtype=torch.float64)
     assert_gradients(
