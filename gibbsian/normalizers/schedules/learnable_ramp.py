@@ -37,8 +37,8 @@ class LearnableRamp(PerHeadParameters):
 
     Args:
         num_heads: None = one ramp shared by all rows.
-        low: initial $s_{low}$, > 0: where the row has gone 4.7 % of the ramp.
-        high: initial $s_{high}$, < 1 and > `low` + 0.01: where it has gone 95.3 % of the ramp.
+        low: initial $s_{low}$, > 0: where the ramp has 95.3 % of its height (mirrored: 4.7 %).
+        high: initial $s_{high}$, < 1 and > `low` + 0.01: where it has 4.7 % (mirrored: 95.3 %).
         zeta_max: initial largest sparsity, strictly between 0 and 1.
         direction: which rows become sparse: those of low entropy, or (mirrored) of high entropy.
         bounds: initial bounds under varentropy, learned too; None = the levels 0 and `zeta_max`.
