@@ -86,7 +86,7 @@ def entmax_backward(
         # a state off the support has no influence, even where the gradient given is infinite
         torch.clamp(row_grad[part], -bound, bound, out=centred)
         total = response.sum(dim=-1, keepdim=True).clamp_min_(tiny)
-        centred.sub_(torch.linalg.vecdot(response, centred).unsqueeze(-1) / total)
+        centred.sub_(_dot(response, centred) / total)
         centred.mul_(response)
         if row_scores is not None and grad_zeta is not None:
             shifted, curvature = (buffer[:count] for buffer in buffers)
@@ -96,8 +96,7 @@ def entmax_backward(
             argument = shifted.mul_((-z * log_max).exp())
             _curvature(torch.mul(argument, z, out=curvature), response)
             curvature.mul_(argument).add_(log_max).mul_(argument)
-            drift = torch.linalg.vecdot(curvature, centred).unsqueeze(-1)
-            grad_zeta[part] = -drift * (z * log_max).exp()
+            grad_zeta[part] = -_dot(curvature, centred) * (z * log_max).exp()
     shaped_zeta = None if grad_zeta is None else grad_zeta.view(zeta.shape)
     return grad_scores.view(probs.shape), shaped_zeta
 
@@ -114,6 +113,13 @@ def _shift(scores: Tensor, out: Tensor) -> None:
     maximum = scores.amax(dim=-1, keepdim=True)
     maximum.masked_fill_(maximum == -torch.inf, 0.0)
     torch.sub(scores, maximum, out=out).clamp_min_(2 * math.log(torch.finfo(scores.dtype).tiny))
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    # autocast would take it in half precision
+    with torch.autocast(a.device.type, enabled=False):
+        product: Tensor = torch.linalg.vecdot(a, b)
+    return product.unsqueeze(-1)
 
 
 def _solve(shifted: Tensor, zeta: Tensor, probs: Tensor, base: Tensor) -> None:

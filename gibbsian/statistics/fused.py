@@ -59,9 +59,12 @@ class _FusedStatistics(torch.autograd.Function):
         results[0] = -torch.inf
         size = (chunk_rows(rows), rows.shape[1])
         shifted, probs, work = (rows.new_empty(size) for _ in range(3))
-        for part in row_chunks(rows):
-            count = rows[part].shape[0]
-            _moments(rows[part], results[:, part], shifted[:count], probs[:count], work[:count])
+        # autocast would take the dot products in half precision
+        with torch.autocast(rows.device.type, enabled=False):
+            for part in row_chunks(rows):
+                count = rows[part].shape[0]
+                workspace = (shifted[:count], probs[:count], work[:count])
+                _moments(rows[part], results[:, part], workspace)
         return tuple(result.view(scores.shape[:-1]) for result in results.unbind())
 
     @staticmethod
@@ -115,8 +118,9 @@ def _shift(scores: Tensor, maximum: Tensor, out: Tensor) -> Tensor:
     return torch.sub(scores, level, out=out).clamp_min_(lowest)
 
 
-def _moments(scores: Tensor, results: Tensor, shifted: Tensor, probs: Tensor, work: Tensor) -> None:
-    """Writes the moments of a chunk to the rows of `results`; the other three are workspace."""
+def _moments(scores: Tensor, results: Tensor, workspace: tuple[Tensor, Tensor, Tensor]) -> None:
+    """Writes the moments of a chunk to the rows of `results`."""
+    shifted, probs, work = workspace
     maximum = scores.amax(dim=-1)
     _shift(scores, maximum, out=shifted)
     torch.mul(shifted, _LOG2_E, out=probs).exp2_()
