@@ -101,8 +101,6 @@ def _compare(
     given: dict[str, Any], demo: bool, out: Path, resume: bool, console: Console
 ) -> dict[str, Any]:
     # Here, not at the top: torch and transformers take seconds to import, `--help` should not.
-    from transformers.utils import logging  # noqa: PLC0415
-
     from gibbsian.experiments import (  # noqa: PLC0415
         CompareConfig,
         compare,
@@ -110,8 +108,6 @@ def _compare(
         stored_config,
     )
 
-    # transformers draws a bar for each file of a checkpoint
-    logging.disable_progress_bar()
     base = stored_config(out) if resume else demo_config() if demo else CompareConfig()
     config = replace(base, **given)
     bars = ProgressBars(console)

@@ -21,10 +21,11 @@ app = typer.Typer(
 app.command("compare")(compare_command)
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         Console().print(f"gibbsian {__version__}", highlight=False)
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -14,11 +14,16 @@ from gibbsian.normalizers.schedules import (
     LearnableRamp,
     Linear,
     Response,
+    Schedule,
     SmoothStep,
 )
 
 Direction = Literal["concentrate_low", "concentrate_high"]
 Shape = Literal["smooth_step", "linear", "cosine"]
+
+
+def _softmax() -> Attention:
+    return Softmax()
 
 
 def _entmax(*, zeta: float = 0.5) -> Attention:
@@ -37,7 +42,9 @@ def _aes(
     shape: Shape = "smooth_step",
     direction: Direction = "concentrate_low",
 ) -> Attention:
-    ramp = {"smooth_step": SmoothStep, "linear": Linear, "cosine": Cosine}[shape]
+    ramps: dict[str, Callable[..., Schedule]]
+    ramps = {"smooth_step": SmoothStep, "linear": Linear, "cosine": Cosine}
+    ramp = ramps[shape]
     return AES(schedule=ramp(low=low, high=high, zeta_max=zeta_max, direction=direction))
 
 
@@ -56,19 +63,23 @@ def _aes_response(*, budget: float = 0.1, zeta_max: float = 1.0) -> Attention:
     return AES(schedule=Response(budget=budget, zeta_max=zeta_max))
 
 
+def _lln() -> Attention:
+    return LLN()
+
+
 def _lln_diag(*, block_size: int = 64) -> Attention:
     return LLNDiag(block_size=block_size)
 
 
 FACTORIES: Mapping[str, Callable[..., Attention]] = MappingProxyType(
     {
-        "softmax": lambda: Softmax(),
+        "softmax": _softmax,
         "entmax": _entmax,
         "entmax-learned": _entmax_learned,
         "aes": _aes,
         "aes-learned": _aes_learned,
         "aes-response": _aes_response,
-        "lln": lambda: LLN(),
+        "lln": _lln,
         "lln-diag": _lln_diag,
     }
 )

@@ -1,7 +1,7 @@
 """What an attention computes for a token, in one unit for all of them.
 
-The unit is a product of head_dim length: head_dim multiply-adds, as in one score q.k or in one value
-v mixed in. Counted is what the definition of the attention needs, for the windows of the
+The unit is a product of head_dim length: head_dim multiply-adds, as in one score q.k or in one
+value v mixed in. Counted is what the definition of the attention needs, for the windows of the
 comparison, summed over heads and layers; not what an implementation does (the materialised
 reference also multiplies by zeros).
 

@@ -67,7 +67,7 @@ class Recorder(TrainerCallback):
         self._started = self._seconds = 0.0
         for name in (STEPS, PROBES):
             # the probe of the initial weights, of step 0, will be made again too
-            rewind_records(folder / name, first_step if first_step else -1)
+            rewind_records(folder / name, first_step or -1)
         self._events = SummaryWriter(folder / "tensorboard", purge_step=first_step + 1)
 
     def on_train_begin(

@@ -1,6 +1,7 @@
 """One training run through the Trainer of transformers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.utils import logging
 
 from gibbsian._errors import ArgumentError
 from gibbsian.experiments import checkpoints
@@ -96,7 +98,20 @@ def train(
         optimizers=(make_optimizer(model, config), None),
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with _without_bars():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Transformers draws a bar for each file of a checkpoint."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def make_optimizer(model: nn.Module, config: CompareConfig) -> torch.optim.AdamW:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from transformers import modeling_utils
-from transformers.utils import logging
 
 from gibbsian.experiments import CompareConfig, compare
 from gibbsian.experiments import recorder as recorder_module
@@ -38,7 +37,6 @@ def run_to_death(config: CompareConfig, out: Path, kill_at: int | None) -> int |
 
 def _attempt(config: CompareConfig, out: Path, kill_at: int | None) -> None:
     torch.set_num_threads(1)
-    logging.disable_progress_bar()
     if kill_at is not None:
         _arm(kill_at)
     compare(config, out, observer=SilentObserver(), resume=(out / "config.json").exists())

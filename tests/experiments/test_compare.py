@@ -86,7 +86,7 @@ def test_what_softmax_costs_and_does(finished):
 
 
 def test_the_same_seed_gives_the_same_results(finished, tmp_path):
-    config, out, _, _ = finished
+    _, out, _, _ = finished
     again = tiny_config(tmp_path, attentions=("aes",))
     compare(again, tmp_path / "out", observer=Observed())
     first, second = (
@@ -140,12 +140,12 @@ def test_resuming_with_a_changed_text_is_refused(tmp_path):
 
 def test_another_comparison_is_not_overwritten(finished):
     config, out, _, _ = finished
-    with pytest.raises(ArgumentError, match="must not hold another comparison.*--resume"):
+    with pytest.raises(ArgumentError, match=r"must not hold another comparison.*--resume"):
         compare(config, out, observer=Observed())
 
 
 def test_nothing_to_resume(tmp_path):
-    with pytest.raises(CheckpointError, match="must hold a comparison to resume"):
+    with pytest.raises(CheckpointError, match=r"must hold a comparison to resume"):
         stored_config(tmp_path)
 
 
@@ -164,7 +164,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     (out / "runs" / "softmax-seed0" / "result.json").unlink()
     weights = out / "runs" / "softmax-seed0" / "checkpoints" / "checkpoint-6" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match="model.safetensors is damaged"):
+    with pytest.raises(CheckpointError, match=r"model.safetensors is damaged"):
         compare(config, out, observer=Observed(), resume=True)
 
 
@@ -173,14 +173,14 @@ def test_a_damaged_result_is_named(tmp_path):
     out = tmp_path / "out"
     compare(config, out, observer=Observed())
     (out / "runs" / "softmax-seed0" / "result.json").write_text("{")
-    with pytest.raises(CheckpointError, match="result.json is damaged.*Delete the folder"):
+    with pytest.raises(CheckpointError, match=r"result.json is damaged.*Delete the folder"):
         compare(config, out, observer=Observed(), resume=True)
 
 
 def test_out_that_cannot_be_written(tmp_path):
     config = tiny_config(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(ArgumentError, match="`out` must be a folder that can be written"):
+    with pytest.raises(ArgumentError, match=r"`out` must be a folder that can be written"):
         compare(config, tmp_path / "file" / "out", observer=Observed())
 
 
@@ -199,7 +199,8 @@ def test_summary_averages_over_seeds_and_keeps_a_diverged_run():
     names = ("entropy", "varentropy", "zeta", "support_fraction", "score_products")
     names += ("value_products", "step_seconds", "peak_memory_bytes", "parameters")
     runs = [
-        {"attention": "aes", "seed": seed, "validation_bits_per_byte": loss} | dict.fromkeys(names, 2.0)
+        {"attention": "aes", "seed": seed, "validation_bits_per_byte": loss}
+        | dict.fromkeys(names, 2.0)
         for seed, loss in ((0, 1.0), (1, 2.0))
     ]
     row = summarise_runs(runs)[0]

@@ -50,5 +50,5 @@ def test_bad_settings_are_refused(changes, message):
 
 def test_fields_of_another_version_are_refused():
     stored = CompareConfig().to_json() | {"colour": "red"}
-    with pytest.raises(ArgumentError, match="does not fit this version of gibbsian: colour"):
+    with pytest.raises(ArgumentError, match=r"does not fit this version of gibbsian: colour"):
         CompareConfig.from_json(stored)

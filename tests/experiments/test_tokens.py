@@ -4,7 +4,9 @@ import torch
 from gibbsian._errors import ArgumentError
 from gibbsian.experiments.tokens import make_tokens
 
-TEXT = "the cat and the hat, the café and the naïve 🙂 cat. " + " ".join(str(i * i) for i in range(900))
+TEXT = "the cat and the hat, the café and the naïve 🙂 cat. " + " ".join(
+    str(i * i) for i in range(900)
+)
 
 
 def test_bytes_are_utf8():
@@ -32,5 +34,5 @@ def test_byte_pairs_are_the_same_every_time():
 
 @pytest.mark.parametrize("spec", ["", "bytes", "bpe", "bpe:", "bpe:x", "bpe:256", "bpe:70000"])
 def test_unknown_tokens_are_refused(spec):
-    with pytest.raises(ArgumentError, match="`tokens` must be 'byte' or 'bpe:SIZE'"):
+    with pytest.raises(ArgumentError, match=r"`tokens` must be 'byte' or 'bpe:SIZE'"):
         make_tokens(spec, [TEXT])

@@ -22,12 +22,14 @@ def examples(number=20, seed=0, kind="decoder"):
 
 
 def test_windows_stay_inside_their_stretch():
-    windows = cut_windows([torch.arange(7), torch.arange(100, 102), torch.arange(50, 56)], 3, part="x")
+    windows = cut_windows(
+        [torch.arange(7), torch.arange(100, 102), torch.arange(50, 56)], 3, part="x"
+    )
     assert windows.tolist() == [[0, 1, 2], [3, 4, 5], [50, 51, 52], [53, 54, 55]]
 
 
 def test_short_text_is_refused():
-    with pytest.raises(DataError, match="longest validation block has 9 tokens.*`context` = 10"):
+    with pytest.raises(DataError, match=r"longest validation block has 9 tokens.*`context` = 10"):
         cut_windows([torch.arange(9), torch.arange(3)], 10, part="validation")
 
 

@@ -1,0 +1,1 @@
+"""Studies: each a command that makes one committed result."""
