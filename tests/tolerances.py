@@ -36,6 +36,12 @@ STATISTICS_RELATIVE_ERROR = 1e-3
 ENTROPY_ERROR = 1e-5
 """Largest error of an entropy or of log Z - max x in float32, nats: a few roundings of log n."""
 
+FINITE_DIFFERENCE = 1e-6
+"""Relative, float64: a difference of second order or higher with steps of 1e-5 to 1e-4."""
+
+FIRST_ORDER_REMAINDER = 1e-3
+"""Share of a first-order change that the next order may make up, at steps of 1e-5."""
+
 HALF_PRECISION_ROUNDINGS = 1.0
 """A result in half precision is the float32 one, rounded once: within one eps of the type."""
 
@@ -99,6 +105,14 @@ def assert_gradients(
     assert torch.autograd.gradcheck(function, inputs)
     if second_order:
         assert torch.autograd.gradgradcheck(function, inputs)
+
+
+def assert_slope(actual: Tensor, differences: Tensor | float) -> None:
+    """Check a derivative in float64 against finite differences taken by the test itself."""
+    expected = torch.as_tensor(differences, dtype=torch.float64).expand(actual.shape)
+    torch.testing.assert_close(
+        actual, expected, rtol=FINITE_DIFFERENCE, atol=FINITE_DIFFERENCE * 1e-2
+    )
 
 
 def assert_as_accurate_as(actual: Tensor, plain: Tensor, oracle: Tensor) -> None:

@@ -20,7 +20,13 @@ from torch import Tensor
 
 from gibbsian._errors import ArgumentError
 from gibbsian._typing import Mask, Scores
-from gibbsian.numerics.deformed import deformed_log_of_exp, log_of_deformed_exp, phi_1, phi_2
+from gibbsian.numerics.deformed import (
+    deformed_log_of_exp,
+    log1p_ratio,
+    log_of_deformed_exp,
+    phi_1,
+    phi_2,
+)
 from gibbsian.numerics.masked import (
     check_finite,
     present_states,
@@ -245,10 +251,8 @@ def _drift(scores: Tensor, zeta: Tensor, probs: Tensor) -> Tensor:
     log_max = torch.where(largest > 0, largest, 1.0).log()
     argument = shifted * (-zeta * log_max).exp()
     inner = zeta * argument > -0.5
-    relative = torch.where(
-        inner,
-        log_of_deformed_exp(torch.where(inner, argument, 0.0), zeta),
-        torch.where(support, log_probs - log_max, 0.0),
-    )
+    argument = torch.where(inner, argument, 0.0)
+    from_scores = argument * log1p_ratio(zeta * argument)
+    relative = torch.where(inner, from_scores, torch.where(support, log_probs - log_max, 0.0))
     z = -zeta * relative
     return -probs * relative * (relative * phi_2(z) + log_max * phi_1(z))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gibbsian._typing import Mask, Scores
 from gibbsian.normalizers.entmax import entmax, row_sparsity
-from gibbsian.numerics.deformed import deformed_log_of_exp, phi_2
+from gibbsian.numerics.deformed import phi_1, phi_2
 from gibbsian.numerics.masked import (
     check_finite,
     present_states,
@@ -113,7 +113,8 @@ def _log(probs: Tensor) -> Tensor:
 
 def _tsallis_entropy(probs: Tensor, zeta: Tensor) -> Tensor:
     r"""$H_\zeta(p) = -\sum p \log_\zeta p / (1 + \zeta)$: terms of one sign, zeta = 0 included."""
-    surprisal = -deformed_log_of_exp(_log(probs), zeta)
+    log_probs = _log(probs)
+    surprisal = -log_probs * phi_1(zeta * log_probs)
     return (probs * surprisal).sum(dim=-1, keepdim=True) / (1 + zeta)
 
 

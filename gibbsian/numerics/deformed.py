@@ -11,10 +11,16 @@ from torch import Tensor
 
 _SERIES_RADIUS = 0.25
 _SERIES_ORDER = 14
+_LOG_SERIES_RADIUS = 0.1
+_LOG_SERIES_ORDER = 16
 
 
 def log_of_deformed_exp(u: Tensor, zeta: Tensor) -> Tensor:
-    r"""$\log \exp_\zeta(u) = \log(1 + \zeta u)/\zeta$, u at zeta = 0, $-\infty$ off the support."""
+    r"""$\log \exp_\zeta(u) = \log(1 + \zeta u)/\zeta$, u at zeta = 0, $-\infty$ off the support.
+
+    For values, not for autograd: the branch at 0 hides the derivative in zeta. Where that is
+    needed, write $u\,\ell(\zeta u)$ with `log1p_ratio`.
+    """
     deformed = zeta > 0
     divisor = torch.where(deformed, zeta, 1.0)
     # clamp: log1p would give NaN below -1, where the deformed exponential is cut off at 0
@@ -26,6 +32,17 @@ def deformed_log_of_exp(log_w: Tensor, zeta: Tensor) -> Tensor:
     deformed = zeta > 0
     divisor = torch.where(deformed, zeta, 1.0)
     return torch.where(deformed, torch.expm1(zeta * log_w) / divisor, log_w)
+
+
+def log1p_ratio(t: Tensor) -> Tensor:
+    r"""$\ell(t) = \log(1 + t)/t$ for t > -1, with $\ell(0) = 1$; differentiable, 0 included."""
+    small = t.abs() < _LOG_SERIES_RADIUS
+    inner = torch.where(small, t, 0.0)
+    series = torch.zeros_like(t)
+    for k in range(_LOG_SERIES_ORDER, 0, -1):
+        series = 1.0 / k - inner * series
+    outer = torch.where(small, 1.0, t)
+    return torch.where(small, series, outer.log1p() / outer)
 
 
 def phi_1(z: Tensor) -> Tensor:

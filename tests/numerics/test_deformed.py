@@ -4,7 +4,13 @@ import mpmath
 import pytest
 import torch
 
-from gibbsian.numerics.deformed import deformed_log_of_exp, log_of_deformed_exp, phi_1, phi_2
+from gibbsian.numerics.deformed import (
+    deformed_log_of_exp,
+    log1p_ratio,
+    log_of_deformed_exp,
+    phi_1,
+    phi_2,
+)
 from tests.tolerances import assert_gradients, assert_identity
 
 ZETAS = [0.0, 1e-300, 1e-12, 1e-8, 1e-3, 0.3, 0.5, 1.0]
@@ -47,6 +53,17 @@ def test_phi_functions_match_mpmath_on_both_sides_of_the_series_edge():
 def test_phi_2_keeps_float32_digits_near_zero():
     z = torch.tensor([1e-7, -1e-4, 3e-3, 0.24, 0.26])
     torch.testing.assert_close(phi_2(z).double(), phi_2(z.double()), rtol=1e-6, atol=0)
+
+
+def test_log1p_ratio_matches_mpmath_and_is_differentiable_across_the_series_edge():
+    t = torch.tensor(
+        [-0.999, -0.1001, -0.0999, -1e-9, 0.0, 1e-300, 0.0999, 0.1001, 5.0], dtype=torch.float64
+    )
+    with mpmath.workdps(400):
+        points = [mpmath.mpf(float(v)) for v in t]
+        expected = [float(mpmath.log(1 + v) / v) if v else 1.0 for v in points]
+    assert_identity(log1p_ratio(t), torch.tensor(expected, dtype=torch.float64))
+    assert_gradients(log1p_ratio, (torch.tensor([-0.5, -0.1, 0.0, 0.1, 1.0]),), second_order=True)
 
 
 def test_phi_2_is_differentiable_at_zero_and_across_the_series_edge():

@@ -110,7 +110,7 @@ def tsallis_entropy(p, zeta):
     p = p[p > 0]
     if zeta == 0:
         return float(-(p * np.log(p)).sum())
-    return float((p - p ** (1 + zeta)).sum() / (zeta * (1 + zeta)))
+    return float(-(p * np.expm1(zeta * np.log(p))).sum() / (zeta * (1 + zeta)))
 
 
 def potential(scores, zeta):

@@ -13,6 +13,7 @@ from gibbsian.statistics import GibbsStatistics, gibbs_statistics
 from tests.oracles import gibbs as oracle
 from tests.tolerances import (
     ENTROPY_ERROR,
+    IDENTITY,
     STATISTICS_RELATIVE_ERROR,
     assert_gradients,
     assert_identity,
@@ -71,11 +72,12 @@ def test_thermodynamic_identities(scores, temperature):
     assert_identity(s.free_energy, s.internal_energy - temperature * s.entropy, scale=50.0)
     assert_identity(s.entropy, beta * (s.internal_energy - s.free_energy), scale=50.0)
     log_n = np.log(len(scores))
-    assert -1e-12 <= s.min_entropy <= s.collision_entropy + 1e-12
-    assert s.collision_entropy <= s.entropy + 1e-12 <= log_n + 2e-12
+    assert -IDENTITY <= s.min_entropy <= s.collision_entropy + IDENTITY
+    assert s.collision_entropy <= s.entropy + IDENTITY
+    assert s.entropy <= log_n + IDENTITY
     assert s.varentropy >= 0
     for size in (1 / s.max_prob, s.effective_support, s.participation_ratio):
-        assert 1 - 1e-12 <= size <= len(scores) + 1e-9
+        assert 1 - IDENTITY <= size <= len(scores) + len(scores) * IDENTITY
 
 
 def test_derivatives_in_temperature_are_the_thermodynamic_ones():
