@@ -36,6 +36,9 @@ STATISTICS_RELATIVE_ERROR = 1e-3
 ENTROPY_ERROR = 1e-5
 """Largest error of an entropy or of log Z - max x in float32, nats: a few roundings of log n."""
 
+ENTMAX_PACKAGE = 1e-6
+"""Relative, float64: the entmax package bisects 50 times and divides rounding by (alpha - 1)^2."""
+
 FINITE_DIFFERENCE = 1e-6
 """Relative, float64: a difference of second order or higher with steps of 1e-5 to 1e-4."""
 
@@ -67,7 +70,7 @@ two orders of summation (with a cache, without): sharp attention and norms ampli
 by layer."""
 
 NARROW_ERROR = 0.02
-"""Relative error of sigma^2/d as the variance of the log of a sum, at sigma^2 = 0.01: next order."""
+"""Relative error of sigma^2/d as the variance of a sum's log, at sigma^2 = 0.01: the next order."""
 
 FENTON_ERROR = 0.05
 """Relative error of Fenton's variance up to sigma^2 = 0.5, and of its mean: an approximation."""
@@ -113,6 +116,11 @@ def assert_slope(actual: Tensor, differences: Tensor | float) -> None:
     torch.testing.assert_close(
         actual, expected, rtol=FINITE_DIFFERENCE, atol=FINITE_DIFFERENCE * 1e-2
     )
+
+
+def assert_as_the_original(actual: Tensor, original: Tensor) -> None:
+    """Check a value or gradient in float64 against the entmax package's."""
+    torch.testing.assert_close(actual, original, rtol=ENTMAX_PACKAGE, atol=ENTMAX_PACKAGE * 1e-2)
 
 
 def assert_as_accurate_as(actual: Tensor, plain: Tensor, oracle: Tensor) -> None:

@@ -159,8 +159,11 @@ def test_autocast_keeps_the_sums_in_float32(attention):
     ones = torch.ones(2, 2, 70, 1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         sums = attention(query, key, ones, is_causal=True, **SCALES)
+        output = attention(query, key, query, is_causal=True, **SCALES)
     assert sums.dtype == torch.bfloat16
     assert_same(sums, ones.bfloat16())
+    narrow = query.bfloat16(), key.bfloat16(), query.bfloat16()
+    assert torch.equal(output, attention(*narrow, is_causal=True, **SCALES))
 
 
 @pytest.mark.parametrize("attention", [lln_attention, lln_diag_attention])
