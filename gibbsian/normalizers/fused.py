@@ -10,6 +10,7 @@ from gibbsian.normalizers.entmax import entmax
 from gibbsian.normalizers.entmax_kernels import entmax_backward, entmax_forward
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch leaves it untyped
 def fused_entmax(
     scores: Float[Tensor, "*batch states"], zeta: Float[Tensor, "*#batch 1"]
 ) -> Float[Tensor, "*batch states"]:
@@ -25,9 +26,10 @@ def fused_entmax(
 
     Notes:
         Differentiable in both, to second order (at the cost of `entmax`); works under
-        `torch.func.vmap`, not in forward mode. The backward pass keeps the probabilities and, for
-        the gradient in zeta, the scores. Rows are divided by their sum: beyond 1e4 states `entmax`
-        is the more accurate.
+        `torch.func.vmap`, not in forward mode. Inside `torch.compile` it runs as it is: how many
+        steps it takes depends on the data. The backward pass keeps the probabilities and, for the
+        gradient in zeta, the scores. Rows are divided by their sum: beyond 1e4 states `entmax` is
+        the more accurate.
 
     References:
         docs/derivations/aes.md#kernels.

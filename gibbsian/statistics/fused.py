@@ -33,6 +33,7 @@ _MOMENTS = (
 )
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch leaves it untyped
 def fused_gibbs_statistics(scores: Float[Tensor, "*batch states"]) -> GibbsStatistics:
     """`gibbs_statistics(scores)` along the last dimension, in place a few rows at a time.
 
@@ -41,7 +42,8 @@ def fused_gibbs_statistics(scores: Float[Tensor, "*batch states"]) -> GibbsStati
 
     Notes:
         Differentiable to any order (the second and further ones at the cost of
-        `gibbs_statistics`); works under `torch.func.vmap`, not in forward mode.
+        `gibbs_statistics`); works under `torch.func.vmap`, not in forward mode. Inside
+        `torch.compile` it runs as it is: it works in place.
     """
     *moments, num_states = _FusedStatistics.apply(scores)
     return GibbsStatistics(

@@ -376,6 +376,8 @@ def test_sdpa_arguments_that_do_not_fit(name):
 
 
 @pytest.mark.compile
+# torch's own, where it resumes after a part that it runs as it is
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 @every
 def test_compiles(name):
     query, key, value = leaves(*inputs())
