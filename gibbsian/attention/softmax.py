@@ -39,6 +39,21 @@ def softmax_attention(
     scale: float | None = None,
     dropout_p: float = 0.0,
     enable_gqa: bool = False,
+    return_statistics: Literal[True],
+) -> tuple[Tensor, AttentionStatistics]: ...
+
+
+@overload
+def softmax_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: Mask | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    enable_gqa: bool = False,
     return_statistics: bool,
 ) -> Tensor | tuple[Tensor, AttentionStatistics]: ...
 

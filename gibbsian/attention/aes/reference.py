@@ -53,6 +53,23 @@ def aes_attention(
     scale: float | None = None,
     dropout_p: float = 0.0,
     enable_gqa: bool = False,
+    return_statistics: Literal[True],
+) -> tuple[Tensor, AttentionStatistics]: ...
+
+
+@overload
+def aes_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    schedule: Schedule,
+    detach_statistics: bool = False,
+    mask: Mask | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    enable_gqa: bool = False,
     return_statistics: bool,
 ) -> Tensor | tuple[Tensor, AttentionStatistics]: ...
 
