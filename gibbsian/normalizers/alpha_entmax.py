@@ -8,7 +8,8 @@ threshold found here is exact to rounding, and the sum always 1. Unlike the orig
 alpha = 1, give a row of -inf probabilities 0, keep gradients in alpha accurate down to alpha = 1,
 and differentiate twice.
 
-`normmax_bisect` and `budget_bisect` solve other problems and are not here; nor is alpha > 2.
+alpha lies in [1, 2]: a number outside is refused, a tensor's row outside becomes NaN.
+`normmax_bisect` and `budget_bisect` solve other problems and are not here.
 """
 
 from torch import Tensor, nn

@@ -2,15 +2,15 @@
 
 from torch import Tensor
 
-_BLOCK = 256
+_BLOCK = 64
 
 
 def row_sum(values: Tensor) -> Tensor:
-    """Sum over the last dimension (kept, with size 1), block by block.
+    """Sum over the last dimension (kept, with size 1), in blocks and blocks of blocks.
 
-    A running sum of one large and 1e5 equal small values rounds each addition the same way, which
-    costs float32 up to 1e-5 of the total. Here no partial sum has more than 256 addends (blocks,
-    then blocks of blocks): the error stays below 1e-6 for 1e6 states.
+    Where few large addends meet 1e5 equal small ones, every addition of a running sum rounds the
+    same way, and `Tensor.sum` of float32 loses more than 1e-6 of the total. Short partial sums
+    keep the error below that, for a million states.
     """
     whole = values.shape[-1] - values.shape[-1] % _BLOCK
     rest = values[..., whole:].sum(dim=-1, keepdim=True)

@@ -107,9 +107,9 @@ class GibbsStatistics:
         Associative and commutative: blocks, time steps or processes may be reduced in any order.
         With $w_a = Z_a/Z$, $w_b = Z_b/Z$ and $D = (S_b - \log w_b) - (S_a - \log w_a)$ the
         difference of the mean surprisals, moments follow the laws of total cumulance, e.g.
-        $V = w_a V_a + w_b V_b + w_a w_b D^2$. Nothing cancels: unlike raw moments, central ones
-        keep their digits. Both temperatures must be the same (not checked: it would need a device
-        sync).
+        $V = w_a V_a + w_b V_b + w_a w_b D^2$: sums of terms >= 0, without the cancellation of raw
+        moments. D is good to a few roundings of log n, so V to their square (1e-12 in float32).
+        Both temperatures must be the same (not checked: it would need a device sync).
 
         References: docs/derivations/gibbs.md#merging.
         """
@@ -165,7 +165,7 @@ class GibbsStatistics:
                 - wa * wb * (wa - wb) * distance**3,
             ),
             num_states=self.num_states + other.num_states,
-            temperature=torch.where(a_present, self.temperature, other.temperature),
+            temperature=self.temperature,
         )
 
     def detach(self) -> "GibbsStatistics":

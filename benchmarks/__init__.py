@@ -1,0 +1,1 @@
+"""Measurements: each writes the figures that the documentation quotes under results/."""
