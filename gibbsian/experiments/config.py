@@ -135,14 +135,14 @@ def demo_config() -> CompareConfig:
     """A comparison that two CPU cores finish in under four minutes."""
     return replace(
         CompareConfig(),
-        attentions=("softmax", "aes"),
+        attentions=("softmax", "entmax", "aes", "lln-diag"),
         seeds=(0,),
         layers=2,
         width=96,
         heads=4,
         context=128,
-        steps=200,
+        steps=250,
         validation_windows=64,
-        probe_every=20,
+        probe_every=25,
         checkpoint_every=50,
     )

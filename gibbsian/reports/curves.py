@@ -29,8 +29,8 @@ def comparison_figures(results: Mapping[str, Any]) -> list[Figure]:
     attentions = dict.fromkeys(run["attention"] for run in runs)
     index = {name: i for i, name in enumerate(attentions)}
     return [
-        _losses(runs, index, "Training loss, nats a token", "curve"),
-        _losses(runs, index, "Validation loss on the probe batch, bits a byte", "probes"),
+        _losses(runs, index, "Training loss", "nats a token", "curve"),
+        _losses(runs, index, "Validation loss on the probe batch", "bits a byte", "probes"),
         *(
             _by_layer(runs, index, name, title, caption)
             for name, title, caption in _PROBED
@@ -54,7 +54,7 @@ def _line(attention: str, number: int, *, width: float = 2) -> dict[str, Any]:
 
 
 def _losses(
-    runs: Sequence[Mapping[str, Any]], index: Mapping[str, int], title: str, source: str
+    runs: Sequence[Mapping[str, Any]], index: Mapping[str, int], title: str, unit: str, source: str
 ) -> Figure:
     data = []
     shown: set[str] = set()
@@ -71,7 +71,7 @@ def _losses(
         )
         shown.add(name)
     caption = "One line a run; the seeds of an attention share its colour."
-    layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": title}}}
+    layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": unit}}}
     return {"title": title, "caption": caption, "data": data, "layout": layout}
 
 

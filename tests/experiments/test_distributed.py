@@ -8,8 +8,10 @@ import pytest
 
 from tests.experiments.tiny import tiny_config
 
-ARGUMENTS = shlex.split("""--attention softmax --attention aes-learned --seed 0 --layers 1 --width 16 --heads 2
---context 16 --steps 6 --batch 4 --checkpoint-every 3 --device cpu""")
+ARGUMENTS = shlex.split(
+    "--attention softmax --attention aes-learned --seed 0 --layers 1 --width 16 --heads 2 "
+    "--context 16 --steps 6 --batch 4 --checkpoint-every 3 --device cpu"
+)
 
 
 def records(out, run):
