@@ -21,16 +21,21 @@ SECTIONS = ("usage", "api", "derivations", "experiments", "decisions")
 _CITED_PAGE = re.compile(r"(?<![\w/])docs/([\w/-]+)\.md(?:#([\w-]+))?")
 
 
+def _exports(folder: Path) -> bool:
+    return "__all__" in (folder / "__init__.py").read_text()
+
+
 def public_modules() -> list[str]:
-    """Return the dotted names of the subpackages that get a page: no name begins with `_`."""
-    folders = (path.parent.relative_to(ROOT) for path in PACKAGE.rglob("__init__.py"))
-    names = sorted(folder.parts for folder in folders if len(folder.parts) > 1)
+    """Return the dotted names of the subpackages that get a page.
+
+    Those that export names, unless the package around them exports the same: each name is
+    documented once, and gibbsian itself only repeats what its subpackages export.
+    """
+    folders = sorted(path.parent for path in PACKAGE.rglob("*/__init__.py"))
     return [
-        ".".join(parts)
-        for parts in names
-        # One page a subpackage; the integrations get one each.
-        if (len(parts) == 2 and parts[1] != "integrations") or parts[1:-1] == ("integrations",)
-        if not any(part.startswith("_") for part in parts)
+        ".".join(folder.relative_to(ROOT).parts)
+        for folder in folders
+        if _exports(folder) and (folder.parent == PACKAGE or not _exports(folder.parent))
     ]
 
 
