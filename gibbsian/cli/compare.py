@@ -121,7 +121,7 @@ def _fresh_folder(resume: bool) -> Path:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ArgumentError("`--out` must be given when several processes run, got none.")
     now = datetime.now(tz=timezone.utc).astimezone()
-    return Path("gibbsian-compare") / now.strftime("%Y-%m-%d-%H%M%S")
+    return Path("runs") / now.strftime("compare-%Y-%m-%d-%H%M%S")
 
 
 def _show(results: dict[str, Any], out: Path, console: Console) -> None:

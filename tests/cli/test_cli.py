@@ -86,7 +86,7 @@ def test_resume_takes_the_settings_from_the_folder(monkeypatch, capsys, text, tm
 def test_a_new_folder_by_default(monkeypatch, text, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert run(monkeypatch, *small(text, "--attention", "softmax", "--seed", 0)) == 0
-    assert len(list(tmp_path.glob("gibbsian-compare/*/report.html"))) == 1
+    assert len(list(tmp_path.glob("runs/compare-*/report.html"))) == 1
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys, text, tmp_path):
