@@ -19,8 +19,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test check format docs slow real clean
 
+# Threads that wait by spinning make every step several times slower on a machine with other work.
 demo: $(VENV)/.ready-demo
-	$(BIN)/gibbsian compare --demo --out runs/demo
+	OMP_WAIT_POLICY=passive $(BIN)/gibbsian compare --demo
 
 # torch.compile cannot trace through the run-time shape checks: those tests run first, without them.
 # pytest's exit status 5 means that no test carries the marker.
