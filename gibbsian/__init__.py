@@ -21,13 +21,24 @@ from gibbsian.losses import entmax15_loss as entmax15_loss
 from gibbsian.losses import entmax_bisect_loss as entmax_bisect_loss
 from gibbsian.losses import sparsemax_bisect_loss as sparsemax_bisect_loss
 from gibbsian.losses import sparsemax_loss as sparsemax_loss
+from gibbsian.normalizers import Constant as Constant
+from gibbsian.normalizers import Cosine as Cosine
 from gibbsian.normalizers import Entmax15 as Entmax15
 from gibbsian.normalizers import EntmaxBisect as EntmaxBisect
+from gibbsian.normalizers import Gated as Gated
+from gibbsian.normalizers import LearnableConstant as LearnableConstant
+from gibbsian.normalizers import LearnableRamp as LearnableRamp
+from gibbsian.normalizers import Linear as Linear
+from gibbsian.normalizers import Response as Response
+from gibbsian.normalizers import Schedule as Schedule
+from gibbsian.normalizers import SmoothStep as SmoothStep
 from gibbsian.normalizers import Sparsemax as Sparsemax
 from gibbsian.normalizers import SparsemaxBisect as SparsemaxBisect
+from gibbsian.normalizers import VarentropyBounds as VarentropyBounds
 from gibbsian.normalizers import entmax as entmax
 from gibbsian.normalizers import entmax15 as entmax15
 from gibbsian.normalizers import entmax_bisect as entmax_bisect
+from gibbsian.normalizers import potential as potential
 from gibbsian.normalizers import softmax as softmax
 from gibbsian.normalizers import sparsemax as sparsemax
 from gibbsian.normalizers import sparsemax_bisect as sparsemax_bisect
@@ -41,18 +52,28 @@ __all__ = [
     "LLN",
     "Attention",
     "AttentionStatistics",
+    "Constant",
+    "Cosine",
     "Entmax",
     "Entmax15",
     "Entmax15Loss",
     "EntmaxBisect",
     "EntmaxBisectLoss",
+    "Gated",
     "GibbsStatistics",
     "LLNDiag",
+    "LearnableConstant",
+    "LearnableRamp",
+    "Linear",
+    "Response",
+    "Schedule",
+    "SmoothStep",
     "Softmax",
     "Sparsemax",
     "SparsemaxBisect",
     "SparsemaxBisectLoss",
     "SparsemaxLoss",
+    "VarentropyBounds",
     "aes_attention",
     "attention_from_config",
     "entmax",
@@ -64,6 +85,7 @@ __all__ = [
     "gibbs_statistics",
     "lln_attention",
     "lln_diag_attention",
+    "potential",
     "softmax",
     "softmax_attention",
     "sparsemax",
