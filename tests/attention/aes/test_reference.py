@@ -160,3 +160,28 @@ def test_rejects_a_schedule_that_is_none():
 def test_shown_with_its_schedule():
     assert "low=0.3" in repr(AES(schedule=Linear(low=0.3)))
     assert "LearnableConstant" in repr(AES(schedule=LearnableConstant(num_heads=None)))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "detach", "expected"),
+    [
+        (SmoothStep(), True, 1),
+        (SmoothStep(), False, 2),
+        (LearnableConstant(num_heads=4), True, 2),
+    ],
+)
+def test_tensors_of_the_size_of_the_scores_kept_for_the_backward_pass(schedule, detach, expected):
+    query, key, value = (t.requires_grad_() for t in inputs(queries=40, keys=40))
+    kept = {}
+
+    def pack(tensor):
+        if tensor.shape == (2, 4, 40, 40) and tensor.is_floating_point():
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    attention = AES(schedule=schedule, detach_statistics=detach)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = attention(query, key, value, is_causal=True)
+    assert output.requires_grad
+    # the weights; and the scores, which the statistics and the gradient in zeta share
+    assert len(kept) == expected
