@@ -53,9 +53,10 @@ def on_page_content(content: str, page: Page, **_: object) -> str:
         display = "inline" if found["block"] is None else "block"
         latex = html.unescape(found["inline"] if found["block"] is None else found["block"]).strip()
         try:
-            return to_mathml(latex, display=display)
+            mathml = to_mathml(latex, display=display)
         except ValueError as error:
             _LOG.warning("%s: %s", page.file.src_uri, error)
             return found[0]
+        return mathml if display == "inline" else f'<div class="equation">{mathml}</div>'
 
     return _FOUND.sub(replace, content)
