@@ -78,12 +78,14 @@ def _vit() -> PreTrainedModel:
 
 
 def _gpt2() -> PreTrainedModel:
+    # the second layer's scale is not 1/sqrt(head_dim)
     config = GPT2Config(
         vocab_size=VOCABULARY,
         n_embd=32,
         n_layer=2,
         n_head=4,
         initializer_range=0.3,
+        scale_attn_by_inverse_layer_idx=True,
         bos_token_id=1,
         eos_token_id=None,
         pad_token_id=0,
@@ -112,7 +114,7 @@ def _gemma3() -> PreTrainedModel:
     config = Gemma3TextConfig(
         **_GROUPED,
         head_dim=8,
-        query_pre_attn_scalar=8,
+        query_pre_attn_scalar=32,
         sliding_window=WINDOW,
         layer_types=["sliding_attention", "full_attention"],
     )
