@@ -91,6 +91,8 @@ def _run(given: dict[str, Any], demo: bool, out: Path | None, resume: bool) -> N
     try:
         results = _compare(given, demo, out, resume, console)
     except KeyboardInterrupt:
+        if not (out / "config.json").exists():
+            raise Interrupted("Interrupted before anything was written.") from None
         command = f"gibbsian compare --resume --out {shlex.quote(str(out))}"
         raise Interrupted(f"Interrupted. To go on: {command}") from None
     if results:  # under torchrun, only the first process has them

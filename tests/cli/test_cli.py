@@ -93,11 +93,23 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys, text, tmp_path):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gibbsian.experiments.compare", interrupted)
     out = tmp_path / "my out"
-    assert run(monkeypatch, *small(text, "--out", out)) == 130
+    monkeypatch.setattr("gibbsian.experiments.run.train", interrupted)
+    assert run(monkeypatch, *small(text, "--attention", "softmax", "--out", out)) == 130
     error = capsys.readouterr().err
     assert error == f"Interrupted. To go on: gibbsian compare --resume --out '{out}'\n"
+    monkeypatch.undo()
+    assert run(monkeypatch, "compare", "--resume", "--out", out) == 0
+    assert (out / "report.html").exists()
+
+
+def test_ctrl_c_at_once_does_not_offer_to_go_on(monkeypatch, capsys, text, tmp_path):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gibbsian.experiments.compare", interrupted)
+    assert run(monkeypatch, *small(text, "--out", tmp_path / "out")) == 130
+    assert capsys.readouterr().err == "Interrupted before anything was written.\n"
 
 
 @pytest.mark.parametrize(

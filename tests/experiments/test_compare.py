@@ -2,10 +2,16 @@ import json
 import math
 
 import pytest
+import torch
 
 from gibbsian._errors import ArgumentError, CheckpointError, DataError
 from gibbsian.experiments import compare, stored_config
+from gibbsian.experiments.attentions import make_attention
+from gibbsian.experiments.corpus import load_corpus
+from gibbsian.experiments.models import build_model
 from gibbsian.experiments.results import summarise_runs, thin
+from gibbsian.experiments.windows import TrainingExamples
+from gibbsian.integrations.transformers import use
 from tests.experiments.tiny import tiny_config
 
 
@@ -220,3 +226,24 @@ def test_curves_are_thinned_by_means():
     assert curve["loss"][:2] == [1.0, 4.0]
     assert curve["step"][-1] == 1000
     assert thin([{"step": 1, "loss": None}], "loss") == {"step": [1], "loss": [None]}
+
+
+def test_steps_see_the_examples_in_their_order(finished):
+    config, out, _, _ = finished
+    corpus = load_corpus(config)
+    examples = TrainingExamples(corpus.train, 24, kind="decoder", mask_token=256, seed=0)
+    model = use(build_model(config, 256, 0), make_attention("aes")).eval()
+    losses = [r["loss"] for r in records(out, "aes-seed0", "steps.jsonl")]
+    # the warm-up starts at 0: two steps with the initial weights
+    for step in (0, 1):
+        batch = [examples[4 * step + i] for i in range(4)]
+        inputs = {key: torch.stack([e[key] for e in batch]) for key in ("input_ids", "labels")}
+        with torch.no_grad():
+            assert losses[step] == pytest.approx(float(model(**inputs).loss), rel=1e-5)
+
+
+def test_a_diverged_run_is_recorded_as_such(tmp_path):
+    config = tiny_config(tmp_path, attentions=("softmax",), learning_rate=1e30)
+    results = compare(config, tmp_path / "out", observer=Observed())
+    assert records(tmp_path / "out", "softmax-seed0", "steps.jsonl")[-1]["loss"] is None
+    assert results["summary"][0]["validation_bits_per_byte"] is None
