@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from gibbsian.reports import COLUMNS, comparison_page, comparison_title, table_rows
+from gibbsian.reports import page as page_module
 
 EVIL = 'aes</script><script>alert("x")</script>&amp;'
 
@@ -169,3 +170,9 @@ def test_panels_do_not_overlap(layers):
         boxes.append((x, y))
     headings = [note["text"] for note in figure["layout"]["annotations"]]
     assert headings == [f"layer {i + 1}" for i in range(layers)]
+
+
+def test_data_cannot_end_their_script():
+    written = page_module._script_json({"a": "</script><!--", "b": "\u2028"})
+    assert "<" not in written
+    assert json.loads(written) == {"a": "</script><!--", "b": "\u2028"}
