@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from gibbsian.attention import AES
 from gibbsian.attention.base import AttentionStatistics
 from gibbsian.experiments.windows import IGNORED
+from gibbsian.normalizers.schedules.parameters import PerHeadParameters
 
 Batch = dict[str, Tensor]
 
@@ -82,6 +84,22 @@ def summarise(stacked: Sequence[Float[Tensor, "_ _ _ 5"]]) -> LayerStatistics:
         rows[:, AttentionStatistics.names.index(n)] for n in ("support_size", "num_keys")
     )
     return LayerStatistics(**mean, support_fraction=float((support / keys.clamp_min(1)).mean()))
+
+
+def schedule_values(model: nn.Module) -> list[dict[str, list[float]]]:
+    """What each layer's learnable schedule has learned: its values by name, one for each head.
+
+    Empty where no schedule learns.
+    """
+    schedules = [
+        module.schedule
+        for module in model.modules()
+        if isinstance(module, AES) and isinstance(module.schedule, PerHeadParameters)
+    ]
+    return [
+        {name: value.tolist() for name, value in schedule.values().items()}
+        for schedule in schedules
+    ]
 
 
 def overall(layers: Sequence[LayerStatistics]) -> LayerStatistics:

@@ -16,7 +16,7 @@ from gibbsian.experiments.complexity import products_per_token
 from gibbsian.experiments.config import CompareConfig
 from gibbsian.experiments.corpus import Corpus
 from gibbsian.experiments.files import read_records, write_json
-from gibbsian.experiments.measure import measure, overall
+from gibbsian.experiments.measure import measure, overall, schedule_values
 from gibbsian.experiments.memory import peak_step_memory
 from gibbsian.experiments.models import build_model
 from gibbsian.experiments.recorder import PROBES, STEPS, Observer
@@ -105,6 +105,7 @@ def run_one(
         "step_seconds": statistics.median(record["seconds"] for record in steps),
         "peak_memory_bytes": peak_step_memory(model, batches[0]),
         "layers": [asdict(layer) for layer in found.layers],
+        "schedules": schedule_values(model),
         "curve": thin(steps, "loss"),
         "probes": read_records(folder / PROBES),
     }

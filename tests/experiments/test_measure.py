@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gibbsian.experiments.attentions import make_attention
-from gibbsian.experiments.measure import measure, overall, summarise
+from gibbsian.experiments.measure import measure, overall, schedule_values, summarise
 from gibbsian.experiments.memory import peak_step_memory
 from gibbsian.experiments.models import build_model
 from gibbsian.experiments.windows import IGNORED, validation_batches
@@ -106,3 +106,15 @@ def test_peak_memory_of_a_known_graph():
     batch = {"input_ids": torch.zeros(1), "labels": torch.zeros(1)}
     peak = peak_step_memory(Known(), batch)
     assert peak == pytest.approx(3 * 4e6 + 2 * 4e6, rel=1e-4)
+
+
+def test_learned_schedules_are_read_by_layer_and_head(tmp_path):
+    config = tiny_config(tmp_path, layers=2)
+    model = use(build_model(config, 30, 0), make_attention("aes-learned:zeta_max=0.25"))
+    with torch.no_grad():
+        model.model.layers[1].self_attn.gibbsian_attention.schedule.raw_zeta_max[0] = 0.0
+    first, second = schedule_values(model)
+    assert sorted(first) == ["high", "low", "zeta_max"]
+    assert first["zeta_max"] == pytest.approx([0.25, 0.25])
+    assert second["zeta_max"] == pytest.approx([0.5, 0.25])
+    assert schedule_values(use(build_model(config, 30, 0), make_attention("aes"))) == []

@@ -44,24 +44,29 @@ class LearnableBounds(PerHeadParameters):
     @property
     def varentropy_scale(self) -> Tensor:
         """Current $V_0$, nats squared: (num_heads,), or () where shared; differentiable."""
-        return self._readable(self._values()[0])
+        return self._readable(self._current()[0])
 
     @property
     def lambda_low(self) -> Tensor:
         r"""Current $\lambda_{low}$, likewise."""
-        return self._readable(self._values()[1])
+        return self._readable(self._current()[1])
 
     @property
     def lambda_high(self) -> Tensor:
         r"""Current $\lambda_{high}$, likewise."""
-        return self._readable(self._values()[2])
+        return self._readable(self._current()[2])
+
+    def values(self) -> dict[str, Tensor]:
+        """Current `varentropy_scale`, `lambda_low` and `lambda_high`."""
+        names = ("varentropy_scale", "lambda_low", "lambda_high")
+        return {name: getattr(self, name) for name in names}
 
     def interval(self, varentropy: Tensor, zeta_max: Tensor) -> tuple[Tensor, Tensor]:
         """Levels `(lower, upper)` in [0, zeta_max], shaped like the varentropy."""
-        scale, low, high = (self._for_rows(value, varentropy) for value in self._values())
+        scale, low, high = (self._for_rows(value, varentropy) for value in self._current())
         return levels(varentropy, zeta_max, scale, low, high)
 
-    def _values(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _current(self) -> tuple[Tensor, Tensor, Tensor]:
         raw = self.raw_varentropy_scale
         scale = raw.to(torch.promote_types(raw.dtype, torch.float32)).exp()
         low = torch.zeros_like(scale)

@@ -38,6 +38,10 @@ class LearnableConstant(PerHeadParameters):
         """Current sparsity: (num_heads,), or () where shared; differentiable."""
         return self._readable(sigmoid(self.raw_zeta))
 
+    def values(self) -> dict[str, Tensor]:
+        """Current `zeta`."""
+        return {"zeta": self.zeta}
+
     def forward(self, statistics: GibbsStatistics) -> PerRow:
         """The sparsity of its head, for every row."""
         rows = statistics.entropy

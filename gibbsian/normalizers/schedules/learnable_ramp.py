@@ -98,6 +98,11 @@ class LearnableRamp(PerHeadParameters):
         """Current largest sparsity, likewise."""
         return self._readable(sigmoid(self.raw_zeta_max))
 
+    def values(self) -> dict[str, Tensor]:
+        """Current `low`, `high` and `zeta_max`, and those of the bounds if there are any."""
+        own = {"low": self.low, "high": self.high, "zeta_max": self.zeta_max}
+        return own if self.bounds is None else own | self.bounds.values()
+
     def forward(self, statistics: GibbsStatistics) -> PerRow:
         """Sparsity of each row, in [0, zeta_max]; `zeta_max` where there is at most one state."""
         entropy = statistics.normalized_entropy

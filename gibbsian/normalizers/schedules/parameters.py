@@ -2,6 +2,7 @@
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from typing import TypeVar
 
 import torch
@@ -13,7 +14,7 @@ from gibbsian.normalizers.schedules.base import per_head
 _Self = TypeVar("_Self", bound="PerHeadParameters")
 
 
-class PerHeadParameters(nn.Module):
+class PerHeadParameters(nn.Module, ABC):
     """A module whose parameters are all shaped (num_heads,), or (1,) where they are shared.
 
     A shared parameter has one element rather than no dimension: sharded data parallelism
@@ -55,6 +56,10 @@ class PerHeadParameters(nn.Module):
                     values = shared.detach().expand(num_heads).clone()
                     setattr(module, name, nn.Parameter(values, requires_grad=shared.requires_grad))
         return rebuilt
+
+    @abstractmethod
+    def values(self) -> dict[str, Tensor]:
+        """Current values by name, as the properties give them: (num_heads,), or () where shared."""
 
     def _parameter(self, value: float) -> nn.Parameter:
         """A parameter that starts at `value` in every head."""

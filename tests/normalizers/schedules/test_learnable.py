@@ -292,3 +292,19 @@ def test_the_narrowest_ramp_is_still_a_ramp():
     zeta = ramp(rows([0.4, 0.6]))
     assert_identity(zeta[0], ramp.zeta_max.item())
     assert abs(zeta[1]) < IDENTITY
+
+
+def test_values_are_the_properties_by_name():
+    ramp = LearnableRamp(num_heads=HEADS, low=0.3, bounds=VarentropyBounds(lambda_low=0.25))
+    with torch.no_grad():
+        ramp.raw_zeta_max.copy_(torch.linspace(-1, 1, HEADS))
+    found = ramp.values()
+    assert sorted(found) == sorted(
+        ("low", "high", "zeta_max", "varentropy_scale", "lambda_low", "lambda_high")
+    )
+    assert torch.equal(found["zeta_max"], torch.linspace(-1, 1, HEADS).sigmoid())
+    assert found["low"].tolist() == pytest.approx([0.3] * HEADS)
+    assert found["lambda_low"].tolist() == pytest.approx([0.25] * HEADS)
+    assert {name: v.item() for name, v in LearnableConstant(zeta=0.25).values().items()} == {
+        "zeta": pytest.approx(0.25)
+    }
