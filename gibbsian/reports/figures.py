@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from gibbsian.reports.curves import COLOURS
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "figure.dpi": 110,
     "font.size": 10,
     "axes.grid": True,
