@@ -66,18 +66,6 @@ def attention_layers(model: PreTrainedModel) -> dict[str, Attention]:
 
 
 def _check_supported(model: PreTrainedModel, layers: dict[str, nn.Module]) -> None:
-    name = type(model).__name__
-    if not layers:
-        raise UnsupportedModelError(
-            f"{name} has no attention layer that goes through transformers' AttentionInterface, so "
-            "none can be replaced. Use a model family that does, e.g. BERT, GPT-2 or Llama."
-        )
-    own = sorted(n for n, m in model.named_modules() if _has_own_attention(m))
-    if own:
-        raise UnsupportedModelError(
-            f"{name} computes the attention of {own[0]} (and {len(own) - 1} more) itself, whatever "
-            "`attn_implementation` says. Use another model family, e.g. BERT, GPT-2 or Llama."
-        )
     for part in model.modules():
         if not isinstance(part, PreTrainedModel):
             continue
@@ -92,6 +80,18 @@ def _check_supported(model: PreTrainedModel, layers: dict[str, nn.Module]) -> No
                 f"{type(part).__name__} needs more than a mask (e.g. attention sinks, soft-capped "
                 "scores), which no gibbsian attention honours. Use another model family."
             )
+    name = type(model).__name__
+    own = [n for n, module in model.named_modules() if _has_own_attention(module)]
+    if own:
+        raise UnsupportedModelError(
+            f"{name} computes the attention of {own[0]} (and {len(own) - 1} more) itself, whatever "
+            "`attn_implementation` says. Use another model family, e.g. BERT, GPT-2 or Llama."
+        )
+    if not layers:
+        raise UnsupportedModelError(
+            f"{name} has no attention layer that goes through transformers' AttentionInterface, so "
+            "none can be replaced. Use a model family that does, e.g. BERT, GPT-2 or Llama."
+        )
 
 
 def _interface_layers(model: nn.Module) -> dict[str, nn.Module]:

@@ -16,6 +16,7 @@ from transformers import (
     GPTJModel,
     GptOssConfig,
     GptOssForCausalLM,
+    LlamaPreTrainedModel,
     LongformerConfig,
     LongformerModel,
     NystromformerConfig,
@@ -66,11 +67,30 @@ def _one_line(error: pytest.ExceptionInfo[UnsupportedModelError]) -> str:
 @pytest.mark.parametrize("name", KEEP_THEIR_OWN)
 def test_models_that_would_keep_their_own_attention_in_silence(name: str) -> None:
     model = KEEP_THEIR_OWN[name]()
-    with pytest.raises(UnsupportedModelError) as error:
+    with pytest.raises(UnsupportedModelError, match="would keep its own attention") as error:
         use(model, AES())
     assert type(model).__name__ in _one_line(error)
     assert not hasattr(model.config, "gibbsian_attention")
     assert not any("gibbsian" in key for key, _ in model.named_modules())
+
+
+def test_one_layer_of_another_kind_among_supported_ones() -> None:
+    model = llama()
+    model.other = KEEP_THEIR_OWN["deberta"]().encoder.layer[0].attention
+    with pytest.raises(UnsupportedModelError, match=r"other.*itself"):
+        use(model, AES())
+
+
+def test_a_model_without_any_attention() -> None:
+    class Plain(LlamaPreTrainedModel):
+        def __init__(self) -> None:
+            super().__init__(llama().config)
+            self.dense = torch.nn.Linear(2, 2)
+
+    # what transformers finds by reading the sources of a model without attention
+    Plain._can_set_attn_implementation_cached_value = True
+    with pytest.raises(UnsupportedModelError, match="no attention layer"):
+        use(Plain(), AES())
 
 
 def test_soft_capped_scores() -> None:
