@@ -2,6 +2,7 @@
 
 from gibbsian.attention.aes import aes_attention as aes_attention
 from gibbsian.attention.base import Attention as Attention
+from gibbsian.attention.base import AttentionArguments as AttentionArguments
 from gibbsian.attention.base import AttentionStatistics as AttentionStatistics
 from gibbsian.attention.entmax import entmax_attention as entmax_attention
 from gibbsian.attention.layers import AES as AES
@@ -18,6 +19,7 @@ __all__ = [
     "AES",
     "LLN",
     "Attention",
+    "AttentionArguments",
     "AttentionStatistics",
     "Entmax",
     "LLNDiag",

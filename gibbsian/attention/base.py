@@ -3,11 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from gibbsian._errors import ArgumentError
 from gibbsian._typing import Mask
@@ -46,6 +47,21 @@ class AttentionStatistics:
         return cls(**dict(zip(cls.names, stacked.unbind(dim=-1), strict=True)))
 
 
+class AttentionArguments(TypedDict, total=False):
+    """Keyword arguments of every attention, as in `scaled_dot_product_attention`."""
+
+    mask: Mask | None
+    """Boolean, True = may attend; broadcastable to (batch, heads, queries, keys)."""
+    is_causal: bool
+    """Query i sees keys 0..i (aligned at the top left, as SDPA documents)."""
+    scale: float | None
+    """Factor of the scores; None = 1/sqrt(head_dim)."""
+    dropout_p: float
+    """Probability with which a weight is dropped; give 0 in evaluation."""
+    enable_gqa: bool
+    """key_heads may divide heads; each serves heads/key_heads query heads."""
+
+
 class Attention(nn.Module, ABC):
     """An attention that a transformer's layer can be given: a function of query, key and value.
 
@@ -64,12 +80,8 @@ class Attention(nn.Module, ABC):
         key: Tensor,
         value: Tensor,
         *,
-        mask: Mask | None = None,
-        is_causal: bool = False,
-        scale: float | None = None,
-        dropout_p: float = 0.0,
-        enable_gqa: bool = False,
         return_statistics: bool = False,
+        **arguments: Unpack[AttentionArguments],
     ) -> Tensor | tuple[Tensor, AttentionStatistics]:
         """Conventions of `torch.nn.functional.scaled_dot_product_attention`.
 
@@ -77,12 +89,8 @@ class Attention(nn.Module, ABC):
             query: (batch, heads, queries, head_dim).
             key: (batch, key_heads, keys, head_dim).
             value: (batch, key_heads, keys, value_dim).
-            mask: boolean, True = may attend; broadcastable to (batch, heads, queries, keys).
-            is_causal: query i sees keys 0..i (aligned at the top left, as SDPA documents).
-            scale: factor of the scores; None = 1/sqrt(head_dim).
-            dropout_p: probability with which a weight is dropped; give 0 in evaluation.
-            enable_gqa: key_heads may divide heads; each serves heads/key_heads query heads.
             return_statistics: also return `AttentionStatistics`.
+            **arguments: see `AttentionArguments`.
 
         Returns:
             (batch, heads, queries, value_dim) in the dtype of `query`, 0 for a query that sees no

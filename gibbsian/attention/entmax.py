@@ -5,10 +5,11 @@ from typing import Literal, overload
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import Unpack
 
 from gibbsian._errors import ArgumentError
 from gibbsian._typing import Mask
-from gibbsian.attention.base import AttentionStatistics
+from gibbsian.attention.base import AttentionArguments, AttentionStatistics
 from gibbsian.attention.inputs import checked_inputs
 from gibbsian.attention.row_statistics import row_statistics
 from gibbsian.normalizers.fused import fused_entmax
@@ -22,12 +23,8 @@ def entmax_attention(
     value: Tensor,
     *,
     zeta: float | Tensor,
-    mask: Mask | None = None,
-    is_causal: bool = False,
-    scale: float | None = None,
-    dropout_p: float = 0.0,
-    enable_gqa: bool = False,
     return_statistics: Literal[False] = False,
+    **arguments: Unpack[AttentionArguments],
 ) -> Tensor: ...
 
 
@@ -38,12 +35,8 @@ def entmax_attention(
     value: Tensor,
     *,
     zeta: float | Tensor,
-    mask: Mask | None = None,
-    is_causal: bool = False,
-    scale: float | None = None,
-    dropout_p: float = 0.0,
-    enable_gqa: bool = False,
     return_statistics: Literal[True],
+    **arguments: Unpack[AttentionArguments],
 ) -> tuple[Tensor, AttentionStatistics]: ...
 
 
@@ -54,12 +47,8 @@ def entmax_attention(
     value: Tensor,
     *,
     zeta: float | Tensor,
-    mask: Mask | None = None,
-    is_causal: bool = False,
-    scale: float | None = None,
-    dropout_p: float = 0.0,
-    enable_gqa: bool = False,
     return_statistics: bool,
+    **arguments: Unpack[AttentionArguments],
 ) -> Tensor | tuple[Tensor, AttentionStatistics]: ...
 
 
@@ -121,8 +110,7 @@ def entmax_attention(
     scores = inputs.scores()
     row_zeta = _row_sparsity(zeta, scores)
     weights = fused_entmax(scores, row_zeta.unsqueeze(-1))
-    dropped = torch.dropout(weights, dropout_p, True) if dropout_p > 0 else weights
-    output = inputs.mix(dropped)
+    output = inputs.mix(weights)
     if not return_statistics:
         return output
     with torch.no_grad():

@@ -33,6 +33,8 @@ class AttentionInputs:
     """Query i sees keys 0..i."""
     scale: float
     """Factor of the scores."""
+    dropout_p: float
+    """Probability with which a weight is dropped, in [0, 1)."""
 
     @property
     def group(self) -> int:
@@ -61,7 +63,9 @@ class AttentionInputs:
         return scores if mask is None else scores.masked_fill(~mask, -torch.inf)
 
     def mix(self, weights: Tensor) -> Tensor:
-        """Weighted sums of the values, (batch, heads, queries, value_dim)."""
+        """Weighted sums of the values after dropout, (batch, heads, queries, value_dim)."""
+        if self.dropout_p > 0:
+            weights = torch.dropout(weights, self.dropout_p, True)
         return self.ungrouped(self.grouped(weights.to(self.value.dtype)) @ self.value)
 
     def grouped(self, per_head: Tensor) -> Tensor:
@@ -132,6 +136,7 @@ def checked_inputs(
         mask=mask,
         is_causal=is_causal,
         scale=1.0 / math.sqrt(query.shape[-1]) if scale is None else scale,
+        dropout_p=dropout_p,
     )
 
 

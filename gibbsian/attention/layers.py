@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor
+from typing_extensions import Unpack
 
 from gibbsian._errors import ArgumentError
-from gibbsian._typing import Mask
 from gibbsian.attention.aes.reference import aes_attention
-from gibbsian.attention.base import Attention, AttentionStatistics
+from gibbsian.attention.base import Attention, AttentionArguments, AttentionStatistics
 from gibbsian.attention.entmax import entmax_attention
 from gibbsian.attention.softmax import softmax_attention
 from gibbsian.normalizers.schedules import (
@@ -33,23 +33,15 @@ class Softmax(Attention):
         key: Tensor,
         value: Tensor,
         *,
-        mask: Mask | None = None,
-        is_causal: bool = False,
-        scale: float | None = None,
-        dropout_p: float = 0.0,
-        enable_gqa: bool = False,
         return_statistics: bool = False,
+        **arguments: Unpack[AttentionArguments],
     ) -> Tensor | tuple[Tensor, AttentionStatistics]:
         """`softmax_attention`."""
         return softmax_attention(
             query,
             key,
             value,
-            mask=mask,
-            is_causal=is_causal,
-            scale=scale,
-            dropout_p=dropout_p,
-            enable_gqa=enable_gqa,
+            **arguments,
             return_statistics=return_statistics,
         )
 
@@ -82,12 +74,8 @@ class Entmax(Attention):
         key: Tensor,
         value: Tensor,
         *,
-        mask: Mask | None = None,
-        is_causal: bool = False,
-        scale: float | None = None,
-        dropout_p: float = 0.0,
-        enable_gqa: bool = False,
         return_statistics: bool = False,
+        **arguments: Unpack[AttentionArguments],
     ) -> Tensor | tuple[Tensor, AttentionStatistics]:
         """`entmax_attention` at the module's zeta."""
         return entmax_attention(
@@ -95,11 +83,7 @@ class Entmax(Attention):
             key,
             value,
             zeta=self.zeta,
-            mask=mask,
-            is_causal=is_causal,
-            scale=scale,
-            dropout_p=dropout_p,
-            enable_gqa=enable_gqa,
+            **arguments,
             return_statistics=return_statistics,
         )
 
@@ -143,12 +127,8 @@ class AES(Attention):
         key: Tensor,
         value: Tensor,
         *,
-        mask: Mask | None = None,
-        is_causal: bool = False,
-        scale: float | None = None,
-        dropout_p: float = 0.0,
-        enable_gqa: bool = False,
         return_statistics: bool = False,
+        **arguments: Unpack[AttentionArguments],
     ) -> Tensor | tuple[Tensor, AttentionStatistics]:
         """`aes_attention` with the module's schedule."""
         return aes_attention(
@@ -157,11 +137,7 @@ class AES(Attention):
             value,
             schedule=self.schedule,
             detach_statistics=self.detach_statistics,
-            mask=mask,
-            is_causal=is_causal,
-            scale=scale,
-            dropout_p=dropout_p,
-            enable_gqa=enable_gqa,
+            **arguments,
             return_statistics=return_statistics,
         )
 

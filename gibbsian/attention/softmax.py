@@ -5,9 +5,10 @@ from typing import Literal, overload
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import Unpack
 
 from gibbsian._typing import Mask
-from gibbsian.attention.base import AttentionStatistics
+from gibbsian.attention.base import AttentionArguments, AttentionStatistics
 from gibbsian.attention.inputs import AttentionInputs, checked_inputs
 from gibbsian.attention.row_statistics import row_statistics
 from gibbsian.statistics.fused import fused_gibbs_statistics
@@ -19,12 +20,8 @@ def softmax_attention(
     key: Tensor,
     value: Tensor,
     *,
-    mask: Mask | None = None,
-    is_causal: bool = False,
-    scale: float | None = None,
-    dropout_p: float = 0.0,
-    enable_gqa: bool = False,
     return_statistics: Literal[False] = False,
+    **arguments: Unpack[AttentionArguments],
 ) -> Tensor: ...
 
 
@@ -34,12 +31,8 @@ def softmax_attention(
     key: Tensor,
     value: Tensor,
     *,
-    mask: Mask | None = None,
-    is_causal: bool = False,
-    scale: float | None = None,
-    dropout_p: float = 0.0,
-    enable_gqa: bool = False,
     return_statistics: Literal[True],
+    **arguments: Unpack[AttentionArguments],
 ) -> tuple[Tensor, AttentionStatistics]: ...
 
 
@@ -49,12 +42,8 @@ def softmax_attention(
     key: Tensor,
     value: Tensor,
     *,
-    mask: Mask | None = None,
-    is_causal: bool = False,
-    scale: float | None = None,
-    dropout_p: float = 0.0,
-    enable_gqa: bool = False,
     return_statistics: bool,
+    **arguments: Unpack[AttentionArguments],
 ) -> Tensor | tuple[Tensor, AttentionStatistics]: ...
 
 
@@ -108,7 +97,7 @@ def softmax_attention(
         dropout_p=dropout_p,
         enable_gqa=enable_gqa,
     )
-    output = _delegate(inputs, dropout_p)
+    output = _delegate(inputs)
     if not return_statistics:
         return output
     with torch.no_grad():
@@ -118,7 +107,7 @@ def softmax_attention(
     )
 
 
-def _delegate(inputs: AttentionInputs, dropout_p: float) -> Tensor:
+def _delegate(inputs: AttentionInputs) -> Tensor:
     # torch takes a mask or causality, not both
     mask = None if inputs.mask is None else inputs.full_mask()
     occupied = None
@@ -131,7 +120,7 @@ def _delegate(inputs: AttentionInputs, dropout_p: float) -> Tensor:
         inputs.key,
         inputs.value,
         attn_mask=mask,
-        dropout_p=dropout_p,
+        dropout_p=inputs.dropout_p,
         is_causal=inputs.is_causal and mask is None,
         scale=inputs.scale,
         enable_gqa=inputs.group > 1,

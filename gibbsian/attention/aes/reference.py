@@ -8,13 +8,13 @@ Derivations and gradients: docs/derivations/aes.md.
 
 from typing import Literal, overload
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import Unpack
 
 from gibbsian._errors import ArgumentError
 from gibbsian._typing import Mask
-from gibbsian.attention.base import AttentionStatistics
+from gibbsian.attention.base import AttentionArguments, AttentionStatistics
 from gibbsian.attention.inputs import checked_inputs
 from gibbsian.attention.row_statistics import row_statistics
 from gibbsian.normalizers.fused import fused_entmax
@@ -31,12 +31,8 @@ def aes_attention(
     *,
     schedule: Schedule,
     detach_statistics: bool = False,
-    mask: Mask | None = None,
-    is_causal: bool = False,
-    scale: float | None = None,
-    dropout_p: float = 0.0,
-    enable_gqa: bool = False,
     return_statistics: Literal[False] = False,
+    **arguments: Unpack[AttentionArguments],
 ) -> Tensor: ...
 
 
@@ -48,12 +44,8 @@ def aes_attention(
     *,
     schedule: Schedule,
     detach_statistics: bool = False,
-    mask: Mask | None = None,
-    is_causal: bool = False,
-    scale: float | None = None,
-    dropout_p: float = 0.0,
-    enable_gqa: bool = False,
     return_statistics: Literal[True],
+    **arguments: Unpack[AttentionArguments],
 ) -> tuple[Tensor, AttentionStatistics]: ...
 
 
@@ -65,12 +57,8 @@ def aes_attention(
     *,
     schedule: Schedule,
     detach_statistics: bool = False,
-    mask: Mask | None = None,
-    is_causal: bool = False,
-    scale: float | None = None,
-    dropout_p: float = 0.0,
-    enable_gqa: bool = False,
     return_statistics: bool,
+    **arguments: Unpack[AttentionArguments],
 ) -> Tensor | tuple[Tensor, AttentionStatistics]: ...
 
 
@@ -138,8 +126,7 @@ def aes_attention(
     statistics = fused_gibbs_statistics(scores.detach() if detach_statistics else scores)
     zeta = _scheduled(schedule, statistics)
     weights = fused_entmax(scores, zeta.unsqueeze(-1))
-    dropped = torch.dropout(weights, dropout_p, True) if dropout_p > 0 else weights
-    output = inputs.mix(dropped)
+    output = inputs.mix(weights)
     if not return_statistics:
         return output
     return output, row_statistics(statistics, zeta, (weights > 0).sum(dim=-1))

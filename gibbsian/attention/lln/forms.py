@@ -24,7 +24,6 @@ def attend(
     scales: Scales,
     *,
     block_size: int | None = None,
-    dropout_p: float = 0.0,
     return_statistics: bool = False,
 ) -> Tensor | tuple[Tensor, AttentionStatistics]:
     """Output in the dtype of the query, and the rows' statistics (before dropout) if asked for.
@@ -33,16 +32,15 @@ def attend(
         inputs: checked.
         scales: broadcastable to (batch, heads).
         block_size: of the softmax blocks of LLN+Diag; None = LLN alone.
-        dropout_p: probability with which a key is dropped from the numerators of its head.
         return_statistics: also return `AttentionStatistics`.
     """
     with torch.autocast(inputs.query.device.type, enabled=False):
         log_query, log_key = inputs.log_features(*scales)
         value = inputs.value.to(log_key.dtype)
-        if dropout_p > 0:
+        if inputs.dropout_p > 0:
             # A key leaves, or stays scaled up, for all queries of its head: linear in the keys,
             # and unbiased, since the denominators are not touched.
-            kept = torch.dropout(torch.ones_like(value[..., :1]), dropout_p, True)
+            kept = torch.dropout(torch.ones_like(value[..., :1]), inputs.dropout_p, True)
             value = value * kept
         output = _long_range(inputs, log_query, log_key, value)
         if block_size is not None and output.numel() > 0 and inputs.mask.keys > 0:

@@ -4,9 +4,10 @@ from typing import Literal, overload
 
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import Unpack
 
 from gibbsian._typing import Mask
-from gibbsian.attention.base import AttentionStatistics
+from gibbsian.attention.base import AttentionArguments, AttentionStatistics
 from gibbsian.attention.inputs import checked_inputs
 from gibbsian.attention.lln.forms import attend, check_block_size
 from gibbsian.attention.lln.inputs import LLNInputs
@@ -30,14 +31,10 @@ def lln_attention(
     key: Tensor,
     value: Tensor,
     *,
-    mask: Mask | None = None,
-    is_causal: bool = False,
-    scale: float | None = None,
-    dropout_p: float = 0.0,
-    enable_gqa: bool = False,
     query_scale: float | Tensor | None = None,
     key_scale: float | Tensor | None = None,
     return_statistics: Literal[False] = False,
+    **arguments: Unpack[AttentionArguments],
 ) -> Tensor: ...
 
 
@@ -47,14 +44,10 @@ def lln_attention(
     key: Tensor,
     value: Tensor,
     *,
-    mask: Mask | None = None,
-    is_causal: bool = False,
-    scale: float | None = None,
-    dropout_p: float = 0.0,
-    enable_gqa: bool = False,
     query_scale: float | Tensor | None = None,
     key_scale: float | Tensor | None = None,
     return_statistics: bool,
+    **arguments: Unpack[AttentionArguments],
 ) -> Tensor | tuple[Tensor, AttentionStatistics]: ...
 
 
@@ -130,7 +123,6 @@ def lln_attention(
     return attend(
         inputs,
         _default_scales(inputs, query_scale, key_scale),
-        dropout_p=dropout_p,
         return_statistics=return_statistics,
     )
 
@@ -141,15 +133,11 @@ def lln_diag_attention(
     key: Tensor,
     value: Tensor,
     *,
-    mask: Mask | None = None,
-    is_causal: bool = False,
-    scale: float | None = None,
-    dropout_p: float = 0.0,
-    enable_gqa: bool = False,
     query_scale: float | Tensor | None = None,
     key_scale: float | Tensor | None = None,
     block_size: int = 64,
     return_statistics: Literal[False] = False,
+    **arguments: Unpack[AttentionArguments],
 ) -> Tensor: ...
 
 
@@ -159,15 +147,11 @@ def lln_diag_attention(
     key: Tensor,
     value: Tensor,
     *,
-    mask: Mask | None = None,
-    is_causal: bool = False,
-    scale: float | None = None,
-    dropout_p: float = 0.0,
-    enable_gqa: bool = False,
     query_scale: float | Tensor | None = None,
     key_scale: float | Tensor | None = None,
     block_size: int = 64,
     return_statistics: bool,
+    **arguments: Unpack[AttentionArguments],
 ) -> Tensor | tuple[Tensor, AttentionStatistics]: ...
 
 
@@ -235,6 +219,5 @@ def lln_diag_attention(
         inputs,
         _default_scales(inputs, query_scale, key_scale),
         block_size=block_size,
-        dropout_p=dropout_p,
         return_statistics=return_statistics,
     )

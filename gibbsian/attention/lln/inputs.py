@@ -21,6 +21,8 @@ class LLNInputs:
     mask: LinearMask
     scale: float
     """Factor of the softmax scores that LLN imitates."""
+    dropout_p: float
+    """Probability with which a key is dropped from the numerators of its head, in [0, 1)."""
 
     @classmethod
     def of(cls, inputs: AttentionInputs) -> "LLNInputs":
@@ -37,7 +39,12 @@ class LLNInputs:
             key = key.repeat_interleave(inputs.group, dim=1)
             value = value.repeat_interleave(inputs.group, dim=1)
         return cls(
-            query=inputs.query, key=key, value=value, mask=linear_mask(inputs), scale=inputs.scale
+            query=inputs.query,
+            key=key,
+            value=value,
+            mask=linear_mask(inputs),
+            scale=inputs.scale,
+            dropout_p=inputs.dropout_p,
         )
 
     @property

@@ -3,9 +3,9 @@
 from typing import Any, ClassVar
 
 from torch import Tensor
+from typing_extensions import Unpack
 
-from gibbsian._typing import Mask
-from gibbsian.attention.base import Attention, AttentionStatistics
+from gibbsian.attention.base import Attention, AttentionArguments, AttentionStatistics
 from gibbsian.attention.inputs import checked_inputs
 from gibbsian.attention.lln.forms import attend, check_block_size
 from gibbsian.attention.lln.inputs import LLNInputs
@@ -47,30 +47,14 @@ class LLN(Attention):
         key: Tensor,
         value: Tensor,
         *,
-        mask: Mask | None = None,
-        is_causal: bool = False,
-        scale: float | None = None,
-        dropout_p: float = 0.0,
-        enable_gqa: bool = False,
         return_statistics: bool = False,
+        **arguments: Unpack[AttentionArguments],
     ) -> Tensor | tuple[Tensor, AttentionStatistics]:
         """`lln_attention` with the scales of this layer."""
-        inputs = LLNInputs.of(
-            checked_inputs(
-                query,
-                key,
-                value,
-                mask=mask,
-                is_causal=is_causal,
-                scale=scale,
-                dropout_p=dropout_p,
-                enable_gqa=enable_gqa,
-            )
-        )
+        inputs = LLNInputs.of(checked_inputs(query, key, value, **arguments))
         return attend(
             inputs,
             self.scales(inputs),
-            dropout_p=dropout_p,
             return_statistics=return_statistics,
         )
 
@@ -113,31 +97,15 @@ class LLNDiag(Attention):
         key: Tensor,
         value: Tensor,
         *,
-        mask: Mask | None = None,
-        is_causal: bool = False,
-        scale: float | None = None,
-        dropout_p: float = 0.0,
-        enable_gqa: bool = False,
         return_statistics: bool = False,
+        **arguments: Unpack[AttentionArguments],
     ) -> Tensor | tuple[Tensor, AttentionStatistics]:
         """`lln_diag_attention` with the scales of this layer."""
-        inputs = LLNInputs.of(
-            checked_inputs(
-                query,
-                key,
-                value,
-                mask=mask,
-                is_causal=is_causal,
-                scale=scale,
-                dropout_p=dropout_p,
-                enable_gqa=enable_gqa,
-            )
-        )
+        inputs = LLNInputs.of(checked_inputs(query, key, value, **arguments))
         return attend(
             inputs,
             self.scales(inputs),
             block_size=self.block_size,
-            dropout_p=dropout_p,
             return_statistics=return_statistics,
         )
 
