@@ -58,11 +58,12 @@ def fenchel_young_loss(
             f"`target` must have the shape of `scores` {tuple(scores.shape)} without its last "
             f"dimension, got {tuple(target.shape)}."
         )
-    rows = scores.to(working_dtype(scores))
+    ignored = target == ignore_index
+    # what an ignored row holds must not reach a gradient, be it NaN
+    rows = torch.where(ignored.unsqueeze(-1), 0.0, scores.to(working_dtype(scores)))
     # the loss does not change with a shift: take the offset away before it costs digits
     _, maximum = shifted_scores(rows.detach(), present_states(rows, None))
     rows = rows - maximum
-    ignored = target == ignore_index
     observed = rows.gather(-1, torch.where(ignored, 0, target).unsqueeze(-1)).squeeze(-1)
     loss = torch.where(ignored, 0.0, potential(rows, zeta) - observed)
     return loss.to(scores.dtype)

@@ -57,6 +57,8 @@ class _FusedEntmax(torch.autograd.Function):
         # to be differentiated again: the same in plain operations
         if scores is None:
             support = probs > 0
+            # a state off the support has no influence, even where the gradient given is infinite
+            grad = torch.where(support, grad, 0.0)
             response = torch.where(support, torch.where(support, probs, 1.0) ** (1 - zeta), 0.0)
             total = response.sum(dim=-1, keepdim=True)
             mean = (response * grad).sum(dim=-1, keepdim=True) / torch.where(total > 0, total, 1.0)

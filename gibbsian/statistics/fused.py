@@ -127,10 +127,9 @@ def _moments(scores: Tensor, results: Tensor, workspace: tuple[Tensor, Tensor, T
     _shift(scores, maximum, out=shifted)
     torch.mul(shifted, _LOG2_E, out=probs).exp2_()
     total = probs.sum(dim=-1)
-    num_states = torch.gt(scores, -torch.inf, out=work).sum(dim=-1)
+    num_states = torch.ne(scores, -torch.inf, out=work).sum(dim=-1)
     occupied = num_states > 0
-    # a row with a NaN is NaN, although its states cannot be counted
-    total = torch.where(occupied | maximum.isnan(), total, 1.0)
+    total = torch.where(occupied, total, 1.0)
     probs.div_(total.unsqueeze(-1))
     excess = -torch.linalg.vecdot(probs, shifted)
     collisions = torch.where(occupied, torch.linalg.vecdot(probs, probs), 1.0)

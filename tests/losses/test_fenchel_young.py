@@ -153,6 +153,11 @@ def test_ignored_targets_count_nowhere(ignore_index):
     assert losses[[1, 3]].tolist() == [0.0, 0.0]
     (grad,) = torch.autograd.grad(losses.sum(), scores)
     assert (grad[[1, 3]] == 0).all()
+    broken = scores.detach().clone()
+    broken[3] = torch.nan
+    broken.requires_grad_()
+    losses = gibbsian.entmax15_loss(broken, target, ignore_index=ignore_index)
+    assert torch.equal(torch.autograd.grad(losses.sum(), broken)[0], grad)
     mean = gibbsian.Entmax15Loss(ignore_index=ignore_index)(scores, target)
     assert_identity(mean, gibbsian.entmax15_loss(scores[kept], target[kept]).mean())
     nothing = gibbsian.Entmax15Loss(ignore_index=ignore_index)(

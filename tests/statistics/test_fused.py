@@ -72,8 +72,14 @@ def test_a_bad_score_stays_in_its_row(bad):
     scores[6, 2] = bad
     fused, expected = fused_gibbs_statistics(scores), gibbs_statistics(scores)
     assert fused.entropy.isnan().tolist() == [False] * 6 + [True, False]
-    torch.testing.assert_close(fused.entropy, expected.entropy, equal_nan=True)
-    torch.testing.assert_close(fused.varentropy, expected.varentropy, equal_nan=True)
+    for name in (*FIELDS, "log_partition", "num_states"):
+        torch.testing.assert_close(getattr(fused, name), getattr(expected, name), equal_nan=True)
+
+
+def test_a_row_of_one_bad_score_is_not_an_empty_row():
+    fused = fused_gibbs_statistics(torch.tensor([[torch.nan]]))
+    assert fused.num_states == 1
+    assert fused.log_partition.isnan()
 
 
 def test_no_states():
