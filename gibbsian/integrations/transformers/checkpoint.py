@@ -66,7 +66,7 @@ def load(
         UserWarning: other weights of the model are missing or left over (a new head, say).
     """
     model, report = _from_pretrained(auto_class, path, options)
-    description = getattr(model.config, SUBMODULE, None)
+    description = _description_in(model)
     if description is None:
         raise CheckpointError(
             f"`path` must hold a model saved after `use`, but config.json in {path} has no field "
@@ -84,6 +84,13 @@ def load(
     _restore(model, _stored(path, place_options), path)
     _warn_of_the_rest(report, path)
     return model
+
+
+def _description_in(model: PreTrainedModel) -> dict[str, Any] | None:
+    """Of the model, or of a part with its own configuration that got its attention by name."""
+    parts = (part for part in model.modules() if isinstance(part, PreTrainedModel))
+    found = (getattr(part.config, SUBMODULE, None) for part in parts)
+    return next((description for description in found if description is not None), None)
 
 
 def _from_pretrained(

@@ -148,11 +148,20 @@ def _attention_of(module: nn.Module, implementation: str) -> Attention:
     return attention
 
 
+class _Placed(dict[str, Any]):
+    """Description of a default attention that this process made; one read from a file is a dict."""
+
+
 def _place_default(module: nn.Module, implementation: str) -> Attention:
     """The attention of a model that was made with `attn_implementation` alone."""
-    described = getattr(getattr(module, "config", None), SUBMODULE, None)
-    attention = IMPLEMENTATIONS[implementation]()
-    if described is not None:
+    config = getattr(module, "config", None)
+    described = getattr(config, SUBMODULE, None)
+    if described is None or isinstance(described, _Placed):
+        attention = IMPLEMENTATIONS[implementation]()
+        if config is not None:
+            # As `use` does: the moments that it gathers are of use only to one who can `load`.
+            setattr(config, SUBMODULE, _Placed(attention.to_config()))
+    else:
         attention = attention_from_config(described)
         if implementation_of(attention) != implementation or attention.state_dict():
             raise CheckpointError(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from gibbsian._errors import GibbsianError
+from gibbsian._errors import CheckpointError, GibbsianError
 from gibbsian.attention import LLN, Attention, LLNDiag
 from gibbsian.integrations.transformers import attention_layers, load, use
 from tests.integrations.transformers.families import VOCABULARY, batch_for, build, outputs_of
@@ -124,6 +124,30 @@ def test_moments_are_saved_with_the_model(attention: str, tmp_path: Path) -> Non
         assert torch.equal(outputs_of(back, batch), outputs_of(model, batch))
     moments = [a.state_dict() for a in attention_layers(back).values()]
     assert len(moments[0]) >= 1
+
+
+@pytest.mark.parametrize("name", ["gibbsian_lln", "gibbsian_lln_diag"])
+def test_moments_of_a_model_made_by_name_are_saved(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = build("llama").config
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=name).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batch = batch_for(model)
+    for _ in range(3):
+        optimizer.zero_grad()
+        outputs_of(model, batch).square().mean().backward()
+        optimizer.step()
+    model.eval().save_pretrained(tmp_path)
+    back = load(AutoModelForCausalLM, tmp_path)
+    with torch.no_grad():
+        assert torch.equal(outputs_of(back, batch), outputs_of(model, batch))
+    # by name alone the moments would be lost, so that is refused
+    named = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation=name)
+    with pytest.raises(CheckpointError, match="load"):
+        named(**batch.inputs)
+    # while a new model of the same configuration has nothing to restore
+    fresh = AutoModelForCausalLM.from_config(model.config, attn_implementation=name)
+    fresh(**batch.inputs)
 
 
 @pytest.mark.parametrize("name", ["mistral", "gemma3", "modernbert"])
