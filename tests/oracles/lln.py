@@ -27,15 +27,15 @@ def weights(query, key, query_scale, key_scale, seen):
     return result
 
 
-def diag_weights(query, key, query_scale, key_scale, seen, *, scale, block_size, offset, present):
-    """LLN+Diag of one head; `present` (keys,) and `offset`, the position of query 0 among keys."""
+def diag_weights(query, key, query_scale, key_scale, seen, *, scale, block_size, places, present):
+    """LLN+Diag of one head; `present` (keys,), `places` the key at which each query stands."""
     long_range = weights(query, key, query_scale, key_scale, seen)
     query, key = np.asarray(query, dtype=np.float64), np.asarray(key, dtype=np.float64)
     kept = [j for j in range(len(key)) if present[j]]
     block = {j: rank // block_size for rank, j in enumerate(kept)}
     result = long_range.copy()
     for i in range(len(query)):
-        mine = block.get(i + offset)
+        mine = block.get(places[i])
         if mine is None:
             continue
         js = [j for j in kept if block[j] == mine and seen[i, j]]

@@ -24,8 +24,8 @@ def block_diagonal_attention(
     """Softmax attention of each query over the visible keys of its own block.
 
     Blocks are consecutive runs of `block_size` present keys (absent ones are not counted, so
-    padding moves no block), the last one ragged. A query belongs to the block of the key at its
-    position; with causality it sees that block's keys up to itself.
+    padding moves no block), the last one ragged. A query belongs to the block of the key at which
+    it stands (`LinearMask.query_ranks`); with causality it sees that block's keys up to itself.
 
     Args:
         query: scores are scale * query . key.
@@ -44,43 +44,53 @@ def block_diagonal_attention(
 
     References: Nahshan, Kampeas & Haleva, section 4.2 and figure 3.
     """
+    is_causal = mask.causal_offset is not None
+    if mask.present is not None:
+        # Blocks are known only after sorting.
+        order = (~mask.present).byte().argsort(dim=-1, stable=True)
+        rank = mask.query_ranks(device=query.device)
+        output = _within_blocks(
+            _at_ranks(query, rank, mask.keys),
+            key.take_along_dim(order.unsqueeze(-1), dim=-2),
+            value.take_along_dim(order.unsqueeze(-1), dim=-2),
+            mask.present.take_along_dim(order, dim=-1),
+            is_causal=is_causal,
+            scale=scale,
+            block_size=block_size,
+        )
+        rank = rank.unsqueeze(-1)
+        return output.take_along_dim(rank.clamp_min(0), dim=-2), rank >= 0
+
+    # The blocks in which queries stand.
     queries, offset = mask.queries, mask.offset
-    # The blocks in which queries stand; with absent keys blocks are known only after sorting.
-    start, stop = 0, mask.keys
-    if mask.present is None:
-        start = min(max(offset, 0) // block_size * block_size, mask.keys)
-        stop = max(min(-(-(offset + queries) // block_size) * block_size, mask.keys), start)
-    length = stop - start
+    start = min(max(offset, 0) // block_size * block_size, mask.keys)
+    stop = max(min(-(-(offset + queries) // block_size) * block_size, mask.keys), start)
     # Queries move to their positions among the keys; a negative pad cuts those without one.
     before, after = offset - start, stop - offset - queries
-    at_keys = pad_steps(query, before, after)
-    key, value = key[:, :, start:stop], value[:, :, start:stop]
-    visible = None
-    if mask.present is not None:
-        order = (~mask.present).byte().argsort(dim=-1, stable=True).unsqueeze(-1)
-        at_keys, key, value = (x.take_along_dim(order, dim=-2) for x in (at_keys, key, value))
-        visible = mask.present.take_along_dim(order.squeeze(-1), dim=-1)
-
     output = _within_blocks(
-        at_keys,
-        key,
-        value,
-        visible,
-        is_causal=mask.causal_offset is not None,
+        pad_steps(query, before, after),
+        key[:, :, start:stop],
+        value[:, :, start:stop],
+        None,
+        is_causal=is_causal,
         scale=scale,
         block_size=block_size,
     )
-
-    if mask.present is not None:
-        output = output.take_along_dim(order.argsort(dim=-2), dim=-2)
-        has_block = mask.present.unsqueeze(-1)
-    elif before >= 0 and after >= 0:
-        has_block = None
-    else:
-        has_block = torch.ones(1, 1, length, 1, dtype=torch.bool, device=query.device)
-    if has_block is not None:
+    has_block = None
+    if before < 0 or after < 0:
+        has_block = torch.ones(1, 1, stop - start, 1, dtype=torch.bool, device=query.device)
         has_block = pad_steps(has_block, -before, -after)
     return pad_steps(output, -before, -after), has_block
+
+
+def _at_ranks(query: Tensor, rank: Tensor, keys: int) -> Tensor:
+    """As many rows as keys: each query in the row of its rank, 0 in rows without one."""
+    queries = query.shape[-2]
+    # One row more takes the queries without a rank; one query more, of zeros, fills the rows left.
+    source = rank.new_full((*rank.shape[:2], keys + 1), queries)
+    index = torch.where(rank >= 0, rank, keys)
+    source.scatter_(-1, index, torch.arange(queries, device=rank.device).expand_as(index))
+    return pad_steps(query, 0, 1).take_along_dim(source[..., :keys].unsqueeze(-1), dim=-2)
 
 
 def _within_blocks(

@@ -195,9 +195,15 @@ def lln_diag_attention(
         return_statistics: as there, of the mean.
 
     Returns:
-        The mixed values. A query that is no present key itself (padding, or more queries than keys)
-        is in no block, and has LLN's row alone. Where queries are fewer than keys, they are the
-        last ones, unless causality places them.
+        The mixed values. A query that stands at no present key (padding, or more queries than keys)
+        is in no block, and has LLN's row alone.
+
+    Notes:
+        Queries and keys are meant to be one sequence. Causality places the queries among the keys,
+        and as many queries as keys stand at their own positions. Any other number of queries are
+        taken for the newest: the last of them stands at the last *present* key of its sample, as
+        in decoding. Between two sequences (cross attention) diagonal blocks mean nothing: use
+        `lln_attention` there.
 
     References:
         Nahshan, Kampeas & Haleva, arXiv 2311.13541v4, section 4.2 and figure 3.

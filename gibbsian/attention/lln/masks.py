@@ -8,7 +8,7 @@ conjunction of the two is honoured exactly; every other one is refused.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from gibbsian._errors import ArgumentError
@@ -30,8 +30,30 @@ class LinearMask:
 
     @property
     def offset(self) -> int:
-        """Position of the first query among the keys: without causality, queries come last."""
+        """Position of the first query if no key is absent: without causality, queries are last."""
         return self.keys - self.queries if self.causal_offset is None else self.causal_offset
+
+    def query_ranks(self, *, device: torch.device) -> Int[Tensor, "batch heads queries"]:
+        """Which of the present keys each query stands at, counted from 0; -1 = at none.
+
+        Query i stands at the key of its own position, where that is known: causality places the
+        queries, and as many queries as keys are the same sequence. Else the queries are the newest,
+        and stand at the *last present* keys of their sample: the slots after those (of a cache of
+        fixed size, say) are not there yet. Batch and heads may be 1.
+        """
+        query = torch.arange(self.queries, device=device)
+        if self.present is None:
+            position = query + self.offset
+            inside = (position >= 0) & (position < self.keys)
+            return torch.where(inside, position, -1).view(1, 1, -1)
+        if self.causal_offset is None and self.queries != self.keys:
+            last = self.present.sum(dim=-1, keepdim=True)
+            return (last - self.queries + query).clamp_min(-1)
+        position = query + self.offset
+        inside = (position >= 0) & (position < self.keys)
+        position = position.clamp(0, self.keys - 1)
+        rank = self.present.cumsum(dim=-1)[..., position] - 1
+        return torch.where(inside & self.present[..., position], rank, -1)
 
     def rows(
         self, start: int, stop: int, *, device: torch.device
@@ -53,17 +75,15 @@ class LinearMask:
         """Whether query and key lie in the same diagonal block; batch and heads may be 1.
 
         Blocks are counted over the present keys, so that padding moves none of them. A query is in
-        the block of the key at its own position; if there is none, or an absent one, it is in none.
+        the block of the key at which it stands (`query_ranks`); if there is none, it is in none.
         """
         present = self.present
         if present is None:
             present = torch.ones(1, 1, self.keys, dtype=torch.bool, device=device)
         rank = present.cumsum(dim=-1) - 1
         key_block = torch.where(present, rank.div(block_size, rounding_mode="floor"), -1)
-        position = torch.arange(start, stop, device=device) + self.offset
-        inside = (position >= 0) & (position < self.keys)
-        query_block = key_block[..., position.clamp(0, self.keys - 1)]
-        query_block = torch.where(inside, query_block, -1)
+        query_rank = self.query_ranks(device=device)[..., start:stop]
+        query_block = query_rank.div(block_size, rounding_mode="floor")
         same = query_block.unsqueeze(-1) == key_block.unsqueeze(-2)
         return same & (query_block >= 0).unsqueeze(-1)
 
@@ -102,20 +122,19 @@ def linear_mask(inputs: AttentionInputs) -> LinearMask:
 def _causal_offset(mask: Tensor) -> int | None:
     """Offset of the causal mask with which `mask` agrees; None if its rows are all equal.
 
-    In either form the last row shows every key that any row shows. A row that should see no key may
-    be all True: models open such rows of padding to spare softmax a division by zero.
+    In either form the last row shows every key that any row shows.
     """
     queries, keys = mask.shape[-2:]
     last_row = mask[..., -1:, :]
-    for offset in dict.fromkeys((keys - queries, 0)):
-        causal = torch.ones(queries, keys, dtype=torch.bool, device=mask.device).tril(offset)
-        expected = last_row & causal
-        wrong = (mask != expected).any(dim=-1)
-        opened = mask.all(dim=-1) & ~expected.any(dim=-1)
-        if not bool((wrong & ~opened).any()):
-            return offset
     if bool((mask == last_row).all()):
         return None
+    # The last query stands at the last key, or at the last that any sample shows it (the slots of
+    # a cache of fixed size come after); or the first query stands at the first key.
+    shown = last_row.flatten(0, 2).any(dim=0) * torch.arange(1, keys + 1, device=mask.device)
+    for offset in dict.fromkeys((keys - queries, int(shown.max()) - queries, 0)):
+        causal = torch.ones(queries, keys, dtype=torch.bool, device=mask.device).tril(offset)
+        if bool((mask == last_row & causal).all()):
+            return offset
     raise ArgumentError(
         "`mask` must be key padding, causal, or both for a linear attention, got one whose rows "
         f"differ in another way (shape {tuple(mask.shape)}). Use softmax or AES attention for "

@@ -22,8 +22,8 @@ class Case:
     is_causal: bool
     present: np.ndarray
     """(batch, keys)."""
-    offset: int
-    """Position of query 0 among the keys."""
+    offset: int | None
+    """Position of query 0 among the keys; None = the last queries stand at the last present keys."""
 
     def arguments(self):
         return {"mask": self.mask, "is_causal": self.is_causal}
@@ -32,6 +32,14 @@ class Case:
         return oracle.visible(
             *self.query.shape[:3], self.key.shape[2], mask=self.mask, is_causal=self.is_causal
         )
+
+    def places(self, sample):
+        """The key at which each query stands, -1 for none."""
+        queries = np.arange(self.query.shape[2])
+        if self.offset is not None:
+            return queries + self.offset
+        kept = np.flatnonzero(self.present[sample])
+        return [kept[n] if n >= 0 else -1 for n in queries + len(kept) - len(queries)]
 
     def weights(self, *, block_size=None):
         """P by the oracle, (batch, heads, queries, keys) float64."""
@@ -46,7 +54,7 @@ class Case:
                     *arguments,
                     scale=self.query.shape[-1] ** -0.5,
                     block_size=block_size,
-                    offset=self.offset,
+                    places=self.places(b),
                     present=self.present[b],
                 )
         return torch.from_numpy(result)
@@ -68,7 +76,8 @@ def make(queries, keys, *, causal, padding, dense=False, head_dim=4, value_dim=3
         present = torch.rand(batch, keys, generator=generator) > 0.3
     mask = None if padding == "none" else present[:, None, None, :]
     is_causal = causal
-    offset = 0 if causal else keys - queries
+    placed = queries == keys or (causal and not (dense and queries == 1))
+    offset = 0
     if dense:
         tril = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries if causal else keys)
         mask = present[:, None, None, :] & tril
@@ -80,7 +89,7 @@ def make(queries, keys, *, causal, padding, dense=False, head_dim=4, value_dim=3
         mask=mask,
         is_causal=is_causal,
         present=present.numpy(),
-        offset=offset,
+        offset=offset if placed else None,
     )
 
 

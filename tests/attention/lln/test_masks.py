@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gibbsian.attention.inputs import checked_inputs
-from gibbsian.attention.lln import linear_mask
+from gibbsian.attention.lln import LinearMask, linear_mask
 
 CPU = torch.device("cpu")
 
@@ -45,9 +45,7 @@ def test_any_mask_is_honoured_or_refused(queries, keys, data):
         found = dense(split(mask, queries=queries, keys=keys), queries)[0, 0]
     except ValueError:
         return
-    # the exception: a row opened wholly where it should see nothing
-    opened = mask.all(dim=-1) & ~found.any(dim=-1)
-    assert torch.equal(found[~opened], mask[~opened])
+    assert torch.equal(found, mask)
 
 
 def test_padding_masks_cost_no_dense_mask():
@@ -75,12 +73,31 @@ def test_causality_may_be_said_twice_or_differently():
     assert split(causal, queries=3, is_causal=True).causal_offset == 0
 
 
-def test_left_padding_may_open_the_rows_that_see_nothing():
-    present = torch.tensor([False, False, True, True, True, True])
-    mask = present & torch.ones(6, 6, dtype=torch.bool).tril()
-    opened = mask.clone()
-    opened[:2] = True
-    assert torch.equal(dense(split(opened), 6)[0, 0], mask)
+def test_more_queries_than_keys_without_causality():
+    found = split(torch.ones(5, 1, dtype=torch.bool), queries=5, keys=1)
+    assert found.causal_offset is None
+    assert dense(found, 5).all()
+
+
+def test_rows_that_see_everything_are_not_taken_for_padding():
+    for rows in ([[1, 1], [1, 0], [1, 1]], [[1, 1, 1], [0, 1, 0], [0, 1, 1]]):
+        mask = torch.tensor(rows).bool()
+        with pytest.raises(ValueError, match="rows differ in another way"):
+            split(mask, queries=3, keys=mask.shape[1])
+
+
+def test_a_chunk_in_the_middle_of_a_cache_of_fixed_size():
+    mask = torch.ones(2, 1, 3, 9, dtype=torch.bool).tril(2)
+    mask[1, ..., :2] = False
+    found = split(mask, queries=3, keys=9)
+    assert found.causal_offset == 2
+    assert torch.equal(dense(found, 3), mask)
+
+
+def test_the_newest_queries_stand_at_the_last_present_keys():
+    present = torch.tensor([[1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 0, 0], [0, 1, 1, 1, 1, 1]]).bool()
+    mask = LinearMask(queries=3, keys=6, present=present[:, None])
+    assert mask.query_ranks(device=CPU)[:, 0].tolist() == [[1, 2, 3], [-1, 0, 1], [2, 3, 4]]
 
 
 @pytest.mark.parametrize(
