@@ -6,10 +6,11 @@ Importing this package makes the names `gibbsian_softmax`, `gibbsian_entmax`, `g
 
 from gibbsian.integrations.transformers.checkpoint import load as load
 from gibbsian.integrations.transformers.conversion import attention_layers as attention_layers
+from gibbsian.integrations.transformers.conversion import remove as remove
 from gibbsian.integrations.transformers.conversion import use as use
 from gibbsian.integrations.transformers.forward import register
 from gibbsian.integrations.transformers.names import IMPLEMENTATIONS as IMPLEMENTATIONS
 
 register()
 
-__all__ = ["IMPLEMENTATIONS", "attention_layers", "load", "use"]
+__all__ = ["IMPLEMENTATIONS", "attention_layers", "load", "remove", "use"]

@@ -48,6 +48,30 @@ def use(model: Model, attention: Attention) -> Model:
     return model
 
 
+def remove(model: Model, *, attn_implementation: str = "sdpa") -> Model:
+    """Give a model back transformers' own attention: the inverse of `use`.
+
+    The attentions, their parameters and moments, and the description in `model.config` go, so that
+    the model is saved without them. `model.set_attn_implementation` alone leaves all of them there,
+    and `load` would bring the attention back.
+
+    Args:
+        model: changed in place; one that has no gibbsian attention only changes implementation.
+        attn_implementation: transformers' name of the attention to compute with from now on.
+
+    Returns:
+        The same model.
+    """
+    for module in list(model.modules()):
+        if isinstance(getattr(module, SUBMODULE, None), Attention):
+            delattr(module, SUBMODULE)
+        config = getattr(module, "config", None)
+        if hasattr(config, SUBMODULE):
+            delattr(config, SUBMODULE)
+    model.set_attn_implementation(attn_implementation)
+    return model
+
+
 def _description(attention: Attention) -> dict[str, Any]:
     try:
         return attention.to_config()

@@ -4,14 +4,23 @@ import copy
 from functools import partial
 from typing import Any
 
+import transformers
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.utils.output_capturing import _active_collector
 
 from gibbsian._errors import CheckpointError, UnsupportedModelError
 from gibbsian.attention import Attention, attention_from_config
 from gibbsian.integrations.transformers.masks import as_boolean, attention_mask
 from gibbsian.integrations.transformers.names import IMPLEMENTATIONS, SUBMODULE, implementation_of
+
+try:
+    from transformers.utils.output_capturing import _active_collector
+except ImportError as error:
+    raise ImportError(
+        "gibbsian.integrations.transformers needs transformers >= 5.16, of a version that has "
+        f"`transformers.utils.output_capturing._active_collector`, got {transformers.__version__}. "
+        "Install `gibbsian[transformers]` anew, or an older transformers 5."
+    ) from error
 
 _WITHOUT_EFFECT = frozenset(
     {

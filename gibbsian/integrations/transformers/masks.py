@@ -60,7 +60,8 @@ def as_boolean(mask: Tensor | None) -> Tensor | None:
     hidden = mask <= torch.finfo(mask.dtype).min / 2
     if not bool((hidden | (mask == 0)).all()):
         raise UnsupportedModelError(
-            "`attention_mask` must be boolean, or hold 0 and -inf only, got other values: biases "
-            "added to the scores (relative positions, ALiBi) cannot be honoured."
+            "`attention_mask` must be boolean, or hold 0 and -inf (or the dtype's minimum) only, "
+            f"got {mask[~hidden & (mask != 0)][0].item():g}. To hide keys, give a boolean mask or "
+            "-inf; biases added to the scores (relative positions, ALiBi) cannot be honoured."
         )
     return ~hidden

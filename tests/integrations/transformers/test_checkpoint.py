@@ -17,7 +17,7 @@ from transformers import (
 
 from gibbsian import _errors
 from gibbsian.attention import AES, Entmax
-from gibbsian.integrations.transformers import attention_layers, load, use
+from gibbsian.integrations.transformers import attention_layers, load, remove, use
 from gibbsian.normalizers.schedules import Constant, LearnableConstant, LearnableRamp, Linear
 from gibbsian.statistics import GibbsStatistics
 from tests.integrations.transformers.families import FAMILIES, batch_for, build, llama, outputs_of
@@ -109,6 +109,29 @@ def test_a_loaded_model_can_be_saved_again(saved: Path, tmp_path: Path) -> None:
     first, second = (load_file(f / "model.safetensors") for f in (saved, tmp_path / "again"))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_removed_attention_is_not_saved(tmp_path: Path) -> None:
+    model, own = trained(), build("llama")
+    assert remove(model) is model
+    model.save_pretrained(tmp_path)
+    assert "gibbsian" not in (tmp_path / "config.json").read_text()
+    assert not any("gibbsian" in key for key in load_file(tmp_path / "model.safetensors"))
+    with pytest.raises(_errors.CheckpointError, match="gibbsian_attention"):
+        load(AutoModelForCausalLM, tmp_path)
+    batch = batch_for(own)
+    with torch.no_grad():
+        assert torch.equal(outputs_of(model, batch), outputs_of(own, batch))
+
+
+def test_an_attention_placed_by_name_is_removed_too() -> None:
+    model = build("llama")
+    model.set_attn_implementation("gibbsian_entmax")
+    model(**batch_for(model).inputs)
+    remove(model, attn_implementation="eager")
+    assert not attention_layers(model)
+    assert not hasattr(model.config, "gibbsian_attention")
+    assert model.config._attn_implementation == "eager"
 
 
 class _Own(torch.nn.Module):

@@ -136,6 +136,14 @@ def test_biases_in_a_mask_are_refused() -> None:
         model(batch_for(model).inputs["input_ids"], attention_mask=mask)
 
 
+def test_a_large_bias_that_stands_for_a_mask_is_refused_with_the_way_out() -> None:
+    model = sparse("llama")
+    mask = torch.zeros(3, 1, LENGTH, LENGTH)
+    mask[..., 3] = -1e9
+    with pytest.raises(UnsupportedModelError, match=r"got -1e\+09\. To hide keys.*boolean.*-inf"):
+        model(batch_for(model).inputs["input_ids"], attention_mask=mask)
+
+
 def test_causality_can_be_switched_off_by_the_call() -> None:
     own, model = build("llama"), use(build("llama"), Softmax())
     inputs = {"input_ids": batch_for(model).inputs["input_ids"], "use_cache": False}

@@ -1,6 +1,9 @@
 """Models whose attention cannot be replaced say so in one line."""
 
+import importlib.util
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -32,7 +35,7 @@ from transformers import (
 
 from gibbsian._errors import UnsupportedModelError
 from gibbsian.attention import AES, Softmax
-from gibbsian.integrations.transformers import use
+from gibbsian.integrations.transformers import forward, use
 from tests.integrations.transformers.families import VOCABULARY, batch_for, build, llama
 
 _SIZES: dict[str, Any] = {
@@ -121,6 +124,16 @@ def test_attention_sinks_of_a_model_that_was_given_the_name_alone() -> None:
     model = _gpt_oss(attn_implementation="gibbsian_aes")
     with pytest.raises(UnsupportedModelError, match="`s_aux`"):
         model(torch.ones(1, 3, dtype=torch.int64))
+
+
+def test_a_transformers_without_the_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    renamed = ModuleType("transformers.utils.output_capturing")
+    monkeypatch.setitem(sys.modules, renamed.__name__, renamed)
+    spec = importlib.util.spec_from_file_location("forward_again", forward.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    with pytest.raises(ImportError, match=r"needs transformers >= 5\.16.*got \d"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
 def test_relative_position_biases() -> None:
