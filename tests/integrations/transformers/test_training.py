@@ -102,6 +102,31 @@ def test_trainer_trains_the_schedule_and_its_checkpoint_loads(
         assert torch.equal(back.state_dict()[key], tensor), key
 
 
+class _UndecayedSchedules(Trainer):
+    """The recipe of docs/usage/transformers.md."""
+
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        names = super().get_decay_parameter_names(model)
+        return [name for name in names if "gibbsian_attention" not in name]
+
+
+def test_schedules_can_be_kept_from_weight_decay(tmp_path: Path) -> None:
+    decayed = {}
+    for kind in (Trainer, _UndecayedSchedules):
+        model = use(build("llama"), LEARNED)
+        arguments = TrainingArguments(
+            output_dir=str(tmp_path), weight_decay=0.1, use_cpu=True, report_to=[]
+        )
+        trainer = kind(model=model, args=arguments, train_dataset=_data())
+        groups = trainer.create_optimizer().param_groups
+        name_of = {parameter: name for name, parameter in model.named_parameters()}
+        decayed[kind] = {name_of[p] for g in groups if g["weight_decay"] > 0 for p in g["params"]}
+    dropped = decayed[Trainer] - decayed[_UndecayedSchedules]
+    assert dropped == {name for name in decayed[Trainer] if "gibbsian_attention" in name}
+    assert len(dropped) == 6
+    assert decayed[_UndecayedSchedules]
+
+
 def test_a_name_is_enough() -> None:
     config = LlamaConfig(
         vocab_size=VOCABULARY,
