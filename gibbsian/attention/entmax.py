@@ -92,7 +92,8 @@ def entmax_attention(
             not broadcastable.
 
     Notes:
-        O(queries keys head_dim) time; the backward pass keeps the weights, (queries, keys) a head.
+        Exact and twice differentiable, not in forward mode. O(queries keys head_dim) time; the
+        backward pass keeps the weights, (queries, keys) a head.
 
     References:
         Correia, Niculae & Martins 2019, Adaptively sparse transformers.

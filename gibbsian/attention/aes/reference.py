@@ -106,8 +106,9 @@ def aes_attention(
             sparsities do not have the shape of the rows.
 
     Notes:
-        Exact and twice differentiable. O(queries keys head_dim) time. The backward pass keeps the
-        weights, (queries, keys) a head, and without `detach_statistics` the scores too.
+        Exact and twice differentiable, not in forward mode. O(queries keys head_dim) time. The
+        backward pass keeps the weights, (queries, keys) a head, and without `detach_statistics` the
+        scores too.
 
     References:
         docs/derivations/aes.md
