@@ -7,7 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from gibbsian._errors import ArgumentError, UnsupportedModelError
-from gibbsian.attention import Attention
+from gibbsian.attention import Attention, LLNDiag
 from gibbsian.integrations.transformers.forward import place
 from gibbsian.integrations.transformers.names import CUSTOM, SUBMODULE, implementation_of
 
@@ -31,7 +31,8 @@ def use(model: Model, attention: Attention) -> Model:
 
     Raises:
         UnsupportedModelError: the model keeps attention of its own whatever is set, or relies on
-            something else than masks (sinks, soft caps). What shows only in use, e.g. relative
+            something else than masks (sinks, soft caps), or it has cross attention, to which
+            `LLNDiag` gives no meaning. What shows only in use, e.g. relative
             position biases, raises in the first forward call.
 
     Example:
@@ -41,6 +42,8 @@ def use(model: Model, attention: Attention) -> Model:
     """
     layers = _interface_layers(model)
     _check_supported(model, layers)
+    if isinstance(attention, LLNDiag):
+        _check_one_sequence(model, layers)
     for layer in layers.values():
         place(layer, attention)
     setattr(model.config, SUBMODULE, _description(attention))
@@ -116,6 +119,18 @@ def _check_supported(model: PreTrainedModel, layers: dict[str, nn.Module]) -> No
             f"{name} has no attention layer that goes through transformers' AttentionInterface, so "
             "none can be replaced. Use a model family that does, e.g. BERT, GPT-2 or Llama."
         )
+
+
+def _check_one_sequence(model: PreTrainedModel, layers: dict[str, nn.Module]) -> None:
+    """Diagonal blocks pair query and key by position: within one sequence only."""
+    for name, layer in layers.items():
+        # transformers has no common mark: BART says `encoder_attn`, BERT `crossattention.self`
+        named = any(mark in name.lower() for mark in ("encoder_attn", "cross"))
+        if named or getattr(layer, "is_cross_attention", False):
+            raise UnsupportedModelError(
+                f"{type(model).__name__} has cross attention ({name}), where the diagonal blocks "
+                "of LLN+Diag mean nothing. Use LLN."
+            )
 
 
 def _interface_layers(model: nn.Module) -> dict[str, nn.Module]:

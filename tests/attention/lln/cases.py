@@ -23,7 +23,7 @@ class Case:
     present: np.ndarray
     """(batch, keys)."""
     offset: int | None
-    """Position of query 0 among the keys; None = the last queries stand at the last present keys."""
+    """Position of query 0 among the keys; None = the last stand at the last present keys."""
 
     def arguments(self):
         return {"mask": self.mask, "is_causal": self.is_causal}

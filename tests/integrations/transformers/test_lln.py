@@ -4,9 +4,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    BartConfig,
+    BartForConditionalGeneration,
+    BertConfig,
+    BertLMHeadModel,
+    PreTrainedModel,
+    StaticCache,
+)
 
-from gibbsian._errors import CheckpointError, GibbsianError
+from gibbsian._errors import CheckpointError, GibbsianError, UnsupportedModelError
 from gibbsian.attention import LLN, Attention, LLNDiag
 from gibbsian.integrations.transformers import attention_layers, load, use
 from tests.integrations.transformers.families import VOCABULARY, batch_for, build, outputs_of
@@ -96,6 +104,43 @@ def test_decoding_with_a_cache_equals_recomputation(name: str, attention: str) -
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("padding", ["none", "left"])
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_a_static_cache_equals_recomputation(name: str, padding: str, attention: str) -> None:
+    model = trained(name, attention)
+    options = {
+        "max_new_tokens": 6,
+        "do_sample": False,
+        "return_dict_in_generate": True,
+        "output_logits": True,
+    }
+    inputs = batch_for(model, padding).inputs
+    static = model.generate(
+        **inputs, **options, cache_implementation="static", disable_compile=True
+    )
+    recomputed = model.generate(**inputs, **options, use_cache=False)
+    assert torch.equal(static.sequences, recomputed.sequences)
+    assert_same_outputs(torch.stack(static.logits), torch.stack(recomputed.logits))
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("padding", ["none", "left"])
+def test_a_prompt_in_pieces_fills_a_static_cache(padding: str, attention: str) -> None:
+    model = trained("llama", attention)
+    batch = batch_for(model, padding)
+    tokens, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
+    cache = StaticCache(config=model.config, max_cache_len=20)
+    with torch.no_grad():
+        whole = model(tokens, attention_mask=mask, use_cache=False).logits
+        pieces = [
+            model(tokens[:, a:b], attention_mask=mask[:, :b], past_key_values=cache).logits
+            for a, b in ((0, 4), (4, 8), (8, 9))
+        ]
+    present = batch.present
+    assert_same_outputs(torch.cat(pieces, dim=1)[present], whole[present])
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
 def test_a_prompt_in_pieces_equals_the_whole(attention: str) -> None:
     model = trained("llama", attention)
     tokens = batch_for(model).inputs["input_ids"]
@@ -155,6 +200,29 @@ def test_sliding_windows_are_refused(name: str) -> None:
     model = use(build(name), LLN())
     with pytest.raises(GibbsianError, match="`mask`"):
         model(**batch_for(model).inputs)
+
+
+def with_cross_attention(name: str) -> PreTrainedModel:
+    if name == "bert":
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        cross = {"is_decoder": True, "add_cross_attention": True}
+        return BertLMHeadModel(
+            BertConfig(vocab_size=VOCABULARY, intermediate_size=16, **sizes, **cross)
+        )
+    layers = {"encoder_layers": 1, "decoder_layers": 1}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    widths = {"d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    return BartForConditionalGeneration(
+        BartConfig(vocab_size=VOCABULARY, **layers, **heads, **widths)
+    )
+
+
+@pytest.mark.parametrize("name", ["bart", "bert"])
+def test_diagonal_blocks_between_two_sequences_are_refused(name: str) -> None:
+    model = with_cross_attention(name)
+    use(model, LLN())
+    with pytest.raises(UnsupportedModelError, match=r"cross attention.*Use LLN"):
+        use(model, LLNDiag())
 
 
 def test_packed_sequences_are_refused() -> None:
