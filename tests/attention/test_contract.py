@@ -217,7 +217,7 @@ def test_a_batch_element_without_keys_is_zero(name):
         assert tensor.grad[1].abs().max() == 0
 
 
-@quadratic
+@every
 def test_no_keys_at_all(name):
     query, key, value = inputs(keys=0)
     output, statistics = build(name)(query, key, value, return_statistics=True)

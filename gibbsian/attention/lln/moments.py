@@ -4,7 +4,7 @@ The choice decides who can see whom (docs/decisions/0101-lln-moments.md): a vari
 positions carries each of them to all outputs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -49,6 +49,8 @@ def element_variance(
         over: dimensions that are pooled: each sample and head by default, (0, -2, -1) a head over
             the batch, (0, 1, -2, -1) everything.
     """
+    if elements.numel() == 0:
+        return elements.sum(dim=over, keepdim=True)
     if present is None:
         # twice as many passes as `Tensor.var`, which is several times slower on a CPU
         return (elements - elements.mean(dim=over, keepdim=True)).square().mean(over, keepdim=True)
@@ -64,7 +66,8 @@ class RunningVariances(nn.Module):
 
     The first batch is served with variance 1; after it the average over batches so far is used
     until `momentum` takes over. Buffers, so saved with the model; they are empty until the first
-    batch.
+    batch. They stay float32 or wider in a model of narrow dtype: an average could not follow small
+    changes in bfloat16.
 
     A batch joins the averages when the next one arrives. Its own forward pass therefore never sees
     it (position by position that would show it the future), and a second pass over the same batch,
@@ -82,8 +85,8 @@ class RunningVariances(nn.Module):
                 f"`momentum` must be in (0, 1], got {momentum}. Use 0.1 to average ten batches."
             )
         self.momentum = momentum
-        self.register_buffer("variances", torch.empty(2, 0))
-        self.register_buffer("pending", torch.empty(2, 0))
+        self.register_buffer("variances", torch.empty(2, 0, dtype=torch.float32))
+        self.register_buffer("pending", torch.empty(2, 0, dtype=torch.float32))
         self.register_buffer("num_batches", torch.zeros((), dtype=torch.int64))
 
     def forward(self, heads: int) -> tuple[Float[Tensor, "heads"], Float[Tensor, "heads"]]:
@@ -117,6 +120,15 @@ class RunningVariances(nn.Module):
         self.num_batches.copy_(torch.where(usable, count, self.num_batches))
         self.pending.copy_(batch)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "RunningVariances":
+        wide = {name: buffer for name, buffer in self.named_buffers() if name != "num_batches"}
+        super()._apply(fn, recurse)
+        for name, buffer in wide.items():
+            moved = getattr(self, name)
+            if moved.dtype.itemsize < buffer.dtype.itemsize and moved.dtype.itemsize < 4:
+                setattr(self, name, buffer.to(moved.device))
+        return self
+
     def _check(self, heads: int) -> None:
         if self.variances.shape[1] != heads:
             raise ArgumentError(
@@ -131,5 +143,6 @@ class RunningVariances(nn.Module):
         for name in ("variances", "pending"):
             saved = state_dict.get(prefix + name)
             if saved is not None:
-                setattr(self, name, torch.empty_like(saved, device=getattr(self, name).device))
+                own = getattr(self, name)
+                setattr(self, name, own.new_empty(saved.shape))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

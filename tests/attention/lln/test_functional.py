@@ -259,6 +259,21 @@ def test_arguments_that_do_not_fit(options, message):
         lln_attention(case.query, case.key, case.value, **options)
 
 
+@pytest.mark.parametrize("attention", [lln_attention, lln_diag_attention])
+@pytest.mark.parametrize("causal", [False, True])
+def test_no_keys_give_0_with_moments_of_the_input(attention, causal):
+    query = torch.randn(2, 3, 4, 5, requires_grad=True)
+    nothing = torch.zeros(2, 3, 0, 5)
+    output, statistics = attention(
+        query, nothing, nothing, is_causal=causal, return_statistics=True
+    )
+    assert output.shape == query.shape
+    assert (output == 0).all()
+    assert (statistics.entropy == 0).all()
+    output.sum().backward()
+    assert (query.grad == 0).all()
+
+
 def test_block_size_must_be_positive():
     case = make(6, 6, causal=False, padding="none")
     with pytest.raises(ValueError, match="`block_size` must be >= 1, got 0"):

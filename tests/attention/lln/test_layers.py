@@ -100,6 +100,27 @@ def test_a_batch_that_overflowed_teaches_nothing():
     assert_same(variances, torch.stack([head_variances(x) for x in batch(1)[:2]]))
 
 
+def test_running_variances_stay_wide_in_a_narrow_model():
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    made_narrow = LLN()
+    torch.set_default_dtype(default)
+    wide = LLN()
+    for seed in range(3):
+        wide(*batch(seed, size=1.3))
+    narrow = copy.deepcopy(wide).to(torch.bfloat16)
+    assert torch.equal(narrow.scales.running.variances, wide.scales.running.variances)
+    for seed in range(3, 5):
+        narrow(*(x.bfloat16() for x in batch(seed)))
+    for module in (made_narrow, narrow, copy.deepcopy(wide).half()):
+        module.load_state_dict(wide.bfloat16().state_dict())
+        for name in ("variances", "pending"):
+            assert getattr(module.scales.running, name).dtype == torch.float32
+            expected = getattr(wide.scales.running, name)
+            assert torch.equal(getattr(module.scales.running, name), expected)
+    assert wide.double().scales.running.variances.dtype == torch.float64
+
+
 @pytest.mark.parametrize("module_type", [LLN, LLNDiag])
 def test_running_variances_are_saved_and_loaded(module_type):
     module = module_type()
