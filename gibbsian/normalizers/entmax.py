@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gibbsian._errors import ArgumentError
 from gibbsian._typing import Mask, Scores
+from gibbsian.normalizers.entmax_shared import MAX_STEPS, batch_first, valid_sparsity
 from gibbsian.numerics.deformed import (
     deformed_log_of_exp,
     log1p_ratio,
@@ -34,12 +35,6 @@ from gibbsian.numerics.masked import (
     working_dtype,
 )
 from gibbsian.numerics.summation import row_sum
-
-_MAX_STEPS = 60
-"""Bound on Newton steps; a handful are taken (docs/derivations/entmax.md#convergence)."""
-
-_SPARSITY_SLACK = 1e-6
-"""How far a computed zeta may leave [0, 1] by rounding before its row becomes NaN."""
 
 
 def entmax(
@@ -132,7 +127,7 @@ def solve_log_max_prob(shifted: Tensor, zeta: Tensor, present: Tensor) -> Tensor
     """
     log_max = torch.zeros_like(zeta)
     tolerance = 4 * torch.finfo(shifted.dtype).eps
-    for _ in range(_MAX_STEPS):
+    for _ in range(MAX_STEPS):
         log_probs = log_max + _relative_log_probs(shifted, zeta, log_max)
         probs = torch.where(present, log_probs.exp(), 0.0)
         escort = torch.where(probs > 0, ((1 - zeta) * log_probs).exp(), 0.0)
@@ -169,8 +164,7 @@ class _Entmax(torch.autograd.Function):
         # taken in p itself, where it is not rounded again. A division by the sum would instead
         # move weight from the large p_j to the many small ones of a row with a long flat tail.
         _, escort = _response(probs, zeta)
-        valid = (zeta > -_SPARSITY_SLACK) & (zeta < 1 + _SPARSITY_SLACK)
-        excess = torch.where(valid, row_sum(probs) - 1, torch.nan)
+        excess = torch.where(valid_sparsity(zeta), row_sum(probs) - 1, torch.nan)
         return (probs - escort * excess).clamp_min(0.0)
 
     @staticmethod
@@ -210,12 +204,7 @@ class _Entmax(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, int | None], scores: Tensor, zeta: Tensor
     ) -> tuple[Tensor, int]:
-        def batched(tensor: Tensor, in_dim: int | None) -> Tensor:
-            if in_dim is None:
-                return tensor.expand(info.batch_size, *tensor.shape)
-            return tensor.movedim(in_dim, 0)
-
-        probs: Tensor = _Entmax.apply(batched(scores, in_dims[0]), batched(zeta, in_dims[1]))
+        probs: Tensor = _Entmax.apply(*batch_first(info, in_dims, (scores, zeta)))
         return probs, 0
 
 

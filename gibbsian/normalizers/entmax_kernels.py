@@ -18,12 +18,10 @@ import math
 import torch
 from torch import Tensor
 
+from gibbsian.normalizers.entmax_shared import MAX_STEPS, valid_sparsity
 from gibbsian.numerics.row_chunks import chunk_rows, row_chunks
 
 _SMALLEST_ZETA = 1e-20
-_SLACK = 1e-6
-"""How far a computed zeta may leave [0, 1] by rounding before its row becomes NaN."""
-_MAX_STEPS = 60
 _LOG2_E = math.log2(math.e)
 _SERIES_EDGE = -0.1
 """Where the series of `_curvature` takes over from the closed form, which cancels towards 0."""
@@ -104,8 +102,9 @@ def entmax_backward(
 def _as_rows(states: Tensor, zeta: Tensor) -> tuple[Tensor, Tensor]:
     rows = states.reshape(math.prod(states.shape[:-1]), states.shape[-1])
     row_zeta = zeta.reshape(-1, 1)
-    valid = (row_zeta > -_SLACK) & (row_zeta < 1 + _SLACK)
-    return rows, torch.where(valid, row_zeta.clamp_min(_SMALLEST_ZETA), torch.nan)
+    return rows, torch.where(
+        valid_sparsity(row_zeta), row_zeta.clamp_min(_SMALLEST_ZETA), torch.nan
+    )
 
 
 def _shift(scores: Tensor, out: Tensor) -> None:
@@ -129,7 +128,7 @@ def _solve(shifted: Tensor, zeta: Tensor, probs: Tensor, base: Tensor) -> None:
     # convergence is quadratic: one step from here reaches the tolerance
     last_step = 0.1 * math.sqrt(finfo.eps)
     log_max = torch.zeros_like(zeta)
-    for _ in range(_MAX_STEPS):
+    for _ in range(MAX_STEPS):
         total = _ratios(shifted, zeta, log_max, probs, base)
         log_total = total.log() + log_max
         # a row that is NaN must not stop the others

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gibbsian.normalizers.entmax import entmax
 from gibbsian.normalizers.entmax_kernels import entmax_backward, entmax_forward
+from gibbsian.normalizers.entmax_shared import batch_first
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch leaves it untyped
@@ -71,9 +72,5 @@ class _FusedEntmax(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, int | None], scores: Tensor, zeta: Tensor
     ) -> tuple[Tensor, int]:
-        def batched(tensor: Tensor, in_dim: int | None) -> Tensor:
-            if in_dim is None:
-                return tensor.expand(info.batch_size, *tensor.shape)
-            return tensor.movedim(in_dim, 0)
-
-        return fused_entmax(batched(scores, in_dims[0]), batched(zeta, in_dims[1])), 0
+        scores, zeta = batch_first(info, in_dims, (scores, zeta))
+        return fused_entmax(scores, zeta), 0
