@@ -4,7 +4,8 @@
     ├── ArgumentError (also a ValueError)      an argument breaks its rule
     ├── DataError (also a ValueError)          a text or file cannot be used
     ├── CheckpointError                        a saved state is missing, damaged or of another run
-    └── UnsupportedModelError                  a model whose attention cannot be replaced
+    ├── UnsupportedModelError                  a model whose attention cannot be replaced
+    └── BackendUnavailableError                the backend asked for cannot run this call
 
 Each message is one line: the argument, the rule, the value found, the way out.
 """
@@ -28,3 +29,7 @@ class CheckpointError(GibbsianError):
 
 class UnsupportedModelError(GibbsianError):
     """The attention of this model cannot be replaced or read."""
+
+
+class BackendUnavailableError(GibbsianError):
+    """The backend that was asked for cannot run this call; the message gives every reason."""

@@ -1,0 +1,67 @@
+"""Which implementation runs a call: by rule, and with all the reasons when one cannot."""
+
+import importlib.util
+from functools import cache
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from gibbsian._errors import ArgumentError, BackendUnavailableError
+
+Backend: TypeAlias = Literal["auto", "reference", "cpu"]
+"""`reference`: plain torch, any device, any dtype, differentiable twice. `cpu`: compiled kernels,
+float32 and narrower, memory linear in the length, differentiable once. `auto`: `cpu` where it can
+run, else `reference`."""
+
+_CPU_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def runs_on_cpu_kernels(
+    backend: Backend, *tensors: Tensor, obstacles: tuple[str, ...] = ()
+) -> bool:
+    """Whether this call goes to the CPU kernels (otherwise: to the reference).
+
+    Args:
+        backend: what the caller asked for.
+        tensors: the floating-point inputs.
+        obstacles: further reasons of the caller's why the kernels cannot run, each a clause.
+
+    Raises:
+        ArgumentError: an unknown backend.
+        BackendUnavailableError: `cpu` was asked for and cannot run.
+    """
+    if backend == "reference":
+        return False
+    if backend not in ("auto", "cpu"):
+        raise ArgumentError(
+            f"`backend` must be 'auto', 'reference' or 'cpu', got {backend!r}. "
+            "'auto' picks the fastest that can run."
+        )
+    reasons = (*_obstacles(tensors), *obstacles)
+    if reasons and backend == "cpu":
+        raise BackendUnavailableError(
+            f"`backend='cpu'` cannot run here: {'; '.join(reasons)}. "
+            "Use backend='auto' to fall back by itself."
+        )
+    return not reasons
+
+
+def _obstacles(tensors: tuple[Tensor, ...]) -> list[str]:
+    reasons = []
+    if not _has_numba():
+        reasons.append("numba is not installed (pip install 'gibbsian[cpu]')")
+    devices = {tensor.device.type for tensor in tensors} - {"cpu"}
+    if devices:
+        reasons.append(f"a tensor is on {', '.join(sorted(devices))}")
+    dtypes = {str(tensor.dtype) for tensor in tensors if tensor.dtype not in _CPU_DTYPES}
+    if dtypes:
+        reasons.append(f"a tensor is {', '.join(sorted(dtypes))} (the kernels compute in float32)")
+    if torch._C._functorch.peek_interpreter_stack() is not None:  # noqa: SLF001 (no public name)
+        reasons.append("a torch.func transform is active")
+    return reasons
+
+
+@cache
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
