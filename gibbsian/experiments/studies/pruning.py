@@ -300,8 +300,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("results/pruning.json"))
     parser.add_argument("--text", nargs="*", default=[], help="UTF-8 files; default: Emma")
     parser.add_argument("--seeds", type=int, default=6, help="of each synthetic family")
-    parser.add_argument("--decode", type=int, default=131072, help="most synthetic keys, decoding")
-    parser.add_argument("--prefill", type=int, default=32768, help="most synthetic keys, prefill")
+    parser.add_argument(
+        "--decode", type=int, default=131072, help="most synthetic keys, decoding; >= 512"
+    )
+    parser.add_argument(
+        "--prefill", type=int, default=32768, help="most synthetic keys, prefill; >= 512"
+    )
     parser.add_argument("--length", type=int, default=8192, help="tokens read; 0: no models")
     parser.add_argument("--windows", type=int, default=4, help="stretches of text for the encoder")
     options = parser.parse_args(arguments)

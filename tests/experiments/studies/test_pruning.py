@@ -184,7 +184,7 @@ def test_recorded_queries_and_keys_give_the_models_scores(tmp_path, monkeypatch)
 
 def test_the_command_writes_every_source(tmp_path: Path) -> None:
     output = tmp_path / "new" / "pruning.json"
-    small = ["--seeds", "2", "--decode", "512", "--prefill", "256", "--length", "0"]
+    small = ["--seeds", "2", "--decode", "512", "--prefill", "512", "--length", "0"]
     pruning.main(["--output", str(output), *small])
     content = json.loads(output.read_text())
     assert len(content["sources"]) == 2 * len(pruning_sources.FAMILIES)
