@@ -118,20 +118,23 @@ class Gathered:
         sizes = sorted(self.counts)
         table = torch.stack([_stacked(self.counts[size], of) for size in sizes], dim=1)
         at_largest = table[:, -1]
-        keys = _stacked(self.counts[sizes[-1]], _row_mean("keys"))
+        seen = torch.stack(
+            [_stacked(self.counts[size], _row_mean("keys")).mean() for size in sizes]
+        )
         return {
             "by_keys": [round(value, 2) for value in table[..., 0].mean(dim=0).tolist()],
-            "against_keys": exponent(torch.tensor(sizes), table[..., 0]),
-            f"against_keys, {SETTINGS[FIXED]}": exponent(torch.tensor(sizes), table[..., FIXED]),
+            "against_keys": exponent(seen, table[..., 0]),
+            f"against_keys, {SETTINGS[FIXED]}": exponent(seen, table[..., FIXED]),
             "by_zeta": [round(value, 2) for value in at_largest[:, 1:].mean(dim=0).tolist()],
             "against_zeta": exponent(torch.tensor(SPARSITIES), at_largest[:, 1:]),
-            "part_of_keys": mean(at_largest[:, 0] / keys),
+            "part_of_keys": mean(at_largest[:, 0] / seen[-1]),
         }
 
     def _certified(self, sizes: Sequence[int]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for name in CERTIFIED:
             entry: dict[str, Any] = {}
+            seen = torch.tensor([self._mean(size, _row_mean("keys")) for size in sizes])
             for quantity in self.certified[sizes[-1]][name][0]:
                 table = torch.stack(
                     [
@@ -146,7 +149,7 @@ class Gathered:
                     "by_keys": [float(f"{value:.4g}") for value in table.mean(dim=0).tolist()]
                 }
                 if quantity.startswith("zeta"):
-                    entry[quantity]["against_keys"] = exponent(torch.tensor(sizes), table)
+                    entry[quantity]["against_keys"] = exponent(seen, table)
             result[name] = entry
         return result
 

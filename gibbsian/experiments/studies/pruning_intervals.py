@@ -115,28 +115,43 @@ def _binary_entropy(logit: Tensor) -> Tensor:
     return torch.where(logit.isfinite(), mixing, 0.0)
 
 
-def rounded_intervals(
-    entropy: Tensor, varentropy: Tensor, share: Tensor, error: Tensor
-) -> tuple[Interval, Interval]:
-    r"""Entropy and varentropy of scores of which a part is known up to an error.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Approximate:
+    """Scores of which a part is known up to an error; every field (*batch)."""
 
-    On the way from approximate scores to the true ones, dS is minus the covariance of the scores
-    with their changes, so $|\Delta S| \le \max \sigma_x \max \sigma_\delta$. No probability grows
-    by more than $e^{2e}$, hence $\sigma_x \le e^{e} (\sqrt{\hat V} + e)$ and
-    $\sigma_\delta \le e \sqrt{w e^{2e}}$; V likewise, from both ends of the way.
+    entropy: Tensor
+    """Of the approximate scores."""
+    varentropy: Tensor
+    """Likewise."""
+    fourth_moment: Tensor
+    """Likewise, of the surprisal about its mean."""
+    square: Tensor
+    """Sum over the keys that were not visited of p e_j^2, e_j the bound of that key's error."""
+    error: Tensor
+    """The largest of their e_j."""
 
-    Args:
-        entropy: of the approximate scores.
-        varentropy: likewise.
-        share: w, the approximate probability of the keys that were not visited.
-        error: e, the largest |x - approximate x| among them; 0 for the visited ones.
+
+def rounded_intervals(known: Approximate) -> tuple[Interval, Interval]:
+    r"""Entropy and varentropy of the true scores.
+
+    On the way from the approximate scores to the true ones, $x_t = \hat x + t\delta$, no
+    probability grows by more than $g^2 = e^{2e}$. Hence
+    $\sigma_\delta \le g (\sum_j p_j e_j^2)^{1/2}$ and $\sigma_x \le g(\hat\sigma + e)$, and as
+    dS = -Cov(x, \delta) dt, $|\Delta S| \le \sigma_x \sigma_\delta$. Likewise
+    dV = Cov((x - \mu)^2, \delta) + 2 Cov(x, \delta), with the fourth moment bounded as the second.
     """
-    growth = error.exp()
-    deviation = varentropy.sqrt()
-    most = growth * (deviation + error)
-    change = most * error * (share * growth.square()).clamp(max=1.0).sqrt()
-    least = (deviation / growth - error).clamp_min(0.0)
+    growth = known.error.exp()
+    deviation = known.varentropy.sqrt()
+    spread = torch.minimum(known.error, growth * known.square.sqrt())
+    most = growth * (deviation + known.error)
+    change = most * spread
+    fourth = growth.sqrt() * (known.fourth_moment**0.25 + known.error) + change + spread
+    response = spread * (fourth.square() + 2 * most)
+    least = (deviation / growth - known.error).clamp_min(0.0).square()
     return (
-        Interval(low=(entropy - change).clamp_min(0.0), high=entropy + change),
-        Interval(low=least.square(), high=most.square()),
+        Interval(low=(known.entropy - change).clamp_min(0.0), high=known.entropy + change),
+        Interval(
+            low=torch.maximum(least, known.varentropy - response),
+            high=torch.minimum(most.square(), known.varentropy + response),
+        ),
     )

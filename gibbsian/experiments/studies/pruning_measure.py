@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gibbsian.experiments.studies.pruning_filters import Filter
 from gibbsian.experiments.studies.pruning_intervals import (
+    Approximate,
     Interval,
     Known,
     merged_intervals,
@@ -80,6 +81,7 @@ def count(rows: Rows, filters: Sequence[Filter], *, tiled: bool) -> Counts:
         "support": (entmax(shared.scores, zeta.unsqueeze(1)) > 0).sum(dim=1).float(),
     }
     tallies = {filter_.name: _Tally() for filter_ in filters}
+    bounding: dict[str, Tensor] = {}
     violations = 0
     kept: dict[str, list[Tensor]] = {}
     for filter_ in filters:
@@ -92,6 +94,8 @@ def count(rows: Rows, filters: Sequence[Filter], *, tiled: bool) -> Counts:
             exceeded = shared.scores > upper[:, filter_.groups]
         violations += int(exceeded.sum())
         upper = torch.where(sizes > 0, upper, -torch.inf)
+        # groups of which a row sees no key need no bound
+        bounding[filter_.name] = filter_.reads * (sizes > 0).float().mean()
         needed = [upper > threshold for threshold in shared.thresholds]
         tallies[filter_.name].add(needed, sizes, tiled=tiled)
         if filter_.name in CASCADE_STAGES:
@@ -100,11 +104,12 @@ def count(rows: Rows, filters: Sequence[Filter], *, tiled: bool) -> Counts:
     both = [a & b for a, b in zip(first, second, strict=True)]
     tallies[CASCADE] = _Tally()
     tallies[CASCADE].add(both, shared.visible.float(), tiled=tiled)
-    reads = {filter_.name: filter_.reads + tallies[filter_.name].visited for filter_ in filters}
+    reads = {name: bounding[name] + tallies[name].visited for name in bounding}
     costs = {filter_.name: filter_.reads / len(rows.keys) for filter_ in filters}
     survivors = torch.stack([needed.sum(dim=1).float().mean() for needed in first])
     projected, copied = (costs[name] for name in CASCADE_STAGES)
-    reads[CASCADE] = projected * len(rows.keys) + copied * survivors + tallies[CASCADE].visited
+    seen = statistics.num_states.mean()
+    reads[CASCADE] = projected * seen + copied * survivors + tallies[CASCADE].visited
     per_row |= {name: tally.scheduled for name, tally in tallies.items()}
     return Counts(
         visited={name: tally.visited for name, tally in tallies.items()},
@@ -188,7 +193,7 @@ def certified_reads(
     up = (upper - ground).gather(1, order)
     down = torch.where(sizes > 0, lower - ground, torch.inf).gather(1, order)
     if groups is None:
-        entropy, varentropy = _by_error(inside, up, down, rest)
+        entropy, varentropy = _by_error(inside, up, down)
     else:
         entropy, varentropy = _by_weight(inside, up, down, sizes_sorted, rest)
     log_states = shared.statistics.num_states.double().log().unsqueeze(1)
@@ -220,10 +225,11 @@ def _sparsity(normalized_entropy: Tensor) -> Tensor:
 
 
 def _moments(excess: Tensor, groups: Tensor | None, number: int) -> list[Tensor]:
-    """Sums of w, w x and w x^2 of each group, w = e^x."""
+    """Sums of w x^k of each group, k = 0 to 4 and w = e^x."""
     finite = torch.where(excess.isfinite(), excess, 0.0)
-    weight = excess.exp()
-    moments = [weight, weight * finite, weight * finite.square()]
+    moments = [excess.exp()]
+    for _ in range(4):
+        moments.append(moments[-1] * finite)
     if groups is None:
         return moments
     empty = torch.zeros(len(excess), number, dtype=excess.dtype)
@@ -266,16 +272,21 @@ def _by_weight(
     return merged_intervals(known)
 
 
-def _by_error(
-    inside: Sequence[Tensor], up: Tensor, down: Tensor, rest: Tensor
-) -> tuple[Interval, Interval]:
-    middle = (up + down) / 2
-    middle = torch.where(up.isfinite(), middle, -torch.inf)
+def _by_error(inside: Sequence[Tensor], up: Tensor, down: Tensor) -> tuple[Interval, Interval]:
+    middle = torch.where(up.isfinite(), (up + down) / 2, -torch.inf)
     error = torch.where(up.isfinite(), (up - down) / 2, 0.0)
-    approximate = [_remaining(moment) for moment in _moments(middle, None, 0)]
-    whole = [a + b for a, b in zip(inside, approximate, strict=True)]
+    near = _moments(middle, None, 0)
+    whole = [a + _remaining(b) for a, b in zip(inside, near, strict=True)]
     _, entropy, varentropy = _statistics(whole)
+    m1, m2, m3, m4 = (moment / whole[0] for moment in whole[1:])
+    fourth = m4 - 4 * m1 * m3 + 6 * m1.square() * m2 - 3 * m1**4
     largest = error.flip(1).cummax(dim=1).values.flip(1)
-    largest = torch.cat([largest, torch.zeros_like(up[:, :1])], dim=1)
-    share = torch.where(rest > 0, approximate[0] / whole[0], 0.0)
-    return rounded_intervals(entropy, varentropy, share, largest)
+    return rounded_intervals(
+        Approximate(
+            entropy=entropy,
+            varentropy=varentropy,
+            fourth_moment=fourth.clamp_min(0.0),
+            square=_remaining(near[0] * error.square()) / whole[0],
+            error=torch.cat([largest, torch.zeros_like(up[:, :1])], dim=1),
+        )
+    )

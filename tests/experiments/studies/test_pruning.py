@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from gibbsian.experiments.studies import pruning, pruning_filters, pruning_sources
 from gibbsian.experiments.studies.pruning_fits import exponent, mean, power
 from gibbsian.experiments.studies.pruning_intervals import (
+    Approximate,
     Known,
     merged_intervals,
     rounded_intervals,
@@ -120,10 +121,16 @@ def test_the_error_of_a_copy_bounds_entropy_and_varentropy(seed, seen, error):
     change = error * torch.randn(40, generator=generator, dtype=torch.float64).sign()
     change[:seen] = 0.0
     approximate, whole = gibbs_statistics(near), gibbs_statistics(near + change)
-    share = near.softmax(0)[seen:].sum()
-    entropy, varentropy = rounded_intervals(
-        approximate.entropy, approximate.varentropy, share, torch.tensor(error).double()
+    probs = near.softmax(0)
+    surprisal = -probs.log() - approximate.entropy
+    known = Approximate(
+        entropy=approximate.entropy,
+        varentropy=approximate.varentropy,
+        fourth_moment=(probs * surprisal**4).sum(),
+        square=error**2 * probs[seen:].sum(),
+        error=torch.tensor(error, dtype=torch.float64),
     )
+    entropy, varentropy = rounded_intervals(known)
     assert entropy.low - IDENTITY <= whole.entropy <= entropy.high + IDENTITY
     assert varentropy.low - IDENTITY <= whole.varentropy <= varentropy.high + IDENTITY
 
