@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from gibbsian import __version__
 from gibbsian._errors import GibbsianError
+from gibbsian.cli.bench import bench_command
 from gibbsian.cli.compare import Interrupted, compare_command
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("compare")(compare_command)
+app.command("bench")(bench_command)
 
 
 def _print_version(wanted: bool) -> bool:

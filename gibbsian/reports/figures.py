@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from gibbsian.reports.curves import COLOURS
 
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "figure.dpi": 110,
     "font.size": 10,
     "axes.grid": True,
@@ -38,7 +38,7 @@ def draw_comparison(results: Mapping[str, Any], folder: Path) -> list[Path]:
         The files written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         pictures = {"loss-and-products": _loss_and_products(results), "curves": _curves(results)}
         learned = [run for run in results["runs"] if run["schedules"]]
         if learned:

@@ -1,0 +1,195 @@
+"""Cases of attention that looks at all pairs: AES, forward, with gradients, and decoding."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from gibbsian.attention import aes_attention
+from gibbsian.experiments.bench import peers
+from gibbsian.experiments.bench.case import Case, Contender, Mode, Operation, Ratio, Tensors
+from gibbsian.experiments.bench.references import attention_rows
+from gibbsian.experiments.bench.shapes import Shapes
+from gibbsian.experiments.bench.tensors import attention_tensors
+from gibbsian.experiments.bench.verify import sampled_rows
+from gibbsian.normalizers.schedules import Constant, Schedule, SmoothStep
+
+GAUSSIAN_STD = 1.0
+"""Standard deviation of the scores where nothing has to be concentrated."""
+SPARSE_STD = 2.8
+"""The same where SmoothStep() has to leave at most 2 % of the keys: a little less than 2 %."""
+DECODING_STD = 4.0
+"""The same for the concentrated heads of decoding."""
+_COUNTED_ROWS = 256
+"""Rows of each head in which the support is counted."""
+_SPARSE, _DENSE = SmoothStep(), Constant(zeta=0.0)
+
+
+def SDPA(*, is_causal: bool = False) -> Contender:  # noqa: N802  (its name)
+    """Torch's fused softmax attention."""
+    return Contender(
+        name="torch SDPA",
+        prepare=peers.sdpa(is_causal=is_causal),
+        reference=attention_rows(is_causal=is_causal),
+    )
+
+
+def against(
+    contenders: Sequence[Contender],
+    baseline: str,
+    *,
+    bar: float | None = None,
+    aim: float | None = None,
+) -> tuple[Ratio, ...]:
+    """Every contender over one of them; the bar and the aim are for the first."""
+    first = contenders[0].name
+    return tuple(
+        Ratio(of=c.name, to=baseline, bar=bar, aim=aim)
+        if c.name == first
+        else Ratio(of=c.name, to=baseline)
+        for c in contenders
+        if c.name != baseline
+    )
+
+
+def aes(
+    schedule: Schedule, *, is_causal: bool = False, detach_statistics: bool = False
+) -> Contender:
+    """`aes_attention` as a user calls it."""
+
+    def prepare(tensors: Tensors) -> Operation:
+        q, k, v = (tensors[name] for name in ("query", "key", "value"))
+
+        def call() -> Tensor:
+            return aes_attention(
+                q, k, v, schedule=schedule, is_causal=is_causal,
+                detach_statistics=detach_statistics,
+            )  # fmt: skip
+
+        return peers.on(tensors, call, "query", "key", "value")
+
+    return Contender(
+        name="AES",
+        prepare=prepare,
+        reference=attention_rows(
+            schedule, is_causal=is_causal, detach_statistics=detach_statistics
+        ),
+        # sharp rows amplify the roundings of scores of size 20
+        bound=1e-3,
+    )
+
+
+def sparse_facts(*, is_causal: bool) -> "SupportFacts":
+    """What `Case.facts` of a sparse case is."""
+    return SupportFacts(_SPARSE, is_causal)
+
+
+class SupportFacts:
+    """Measures the support of sampled rows: kept keys over visible keys, both summed."""
+
+    def __init__(self, schedule: Schedule, is_causal: bool) -> None:
+        self._schedule = schedule
+        self._is_causal = is_causal
+
+    def __call__(self, tensors: Tensors) -> dict[str, float]:
+        """Support and sparsity, means over the rows."""
+        query, key, value = (tensors[n].detach() for n in ("query", "key", "value"))
+        rows = sampled_rows(query.shape[-2], _COUNTED_ROWS)
+        mask = torch.arange(key.shape[-2]) <= rows.unsqueeze(-1) if self._is_causal else None
+        with torch.no_grad():
+            _, found = aes_attention(
+                query[..., rows, :], key, value,
+                schedule=self._schedule, mask=mask, return_statistics=True,
+            )  # fmt: skip
+        return {
+            "mean support": float(found.support_size.sum() / found.num_keys.sum()),
+            "mean zeta": float(found.zeta.mean()),
+        }
+
+
+def _aes_case(
+    shapes: Shapes, size: int, mode: Mode, *, is_causal: bool, dense: bool, detached: bool = False
+) -> Case:
+    sdpa = SDPA(is_causal=is_causal)
+    schedule: Schedule = _DENSE if dense else _SPARSE
+    contenders: tuple[Contender, ...] = (
+        aes(schedule, is_causal=is_causal, detach_statistics=detached),
+        sdpa,
+    )
+    rows = "all rows dense" if dense else "support at most 2 %"
+    if mode == "forward":
+        what, name, limits = "forward", "forward", (1.6, 1.2) if dense else (1.0, 0.6)
+        if not dense and not is_causal and size == shapes.exact[0]:
+            contenders = (*contenders, _ENTMAX15)
+    elif detached:
+        what, name, limits = (
+            "forward and backward, detached statistics",
+            "gradients-detached",
+            (1.0, 0.6),
+        )
+    else:
+        what, name, limits = "forward and backward, exact", "gradients-exact", (1.6, 1.2)
+    causal = "-causal" if is_causal else ""
+    return Case(
+        name=f"aes-{'dense' if dense else 'sparse'}-{name}{causal}-{size}",
+        group=f"AES {what}, {rows}{', causal' if is_causal else ''}",
+        size=size,
+        tensors=attention_tensors(
+            heads=shapes.heads,
+            head_dim=shapes.head_dim,
+            score_std=GAUSSIAN_STD if dense else SPARSE_STD,
+        ),
+        contenders=contenders,
+        ratios=against(contenders, sdpa.name, bar=limits[0], aim=limits[1]),
+        mode=mode,
+        differentiated=("query", "key", "value"),
+        facts=None if dense else sparse_facts(is_causal=is_causal),
+    )
+
+
+_ENTMAX15 = Contender(
+    name="entmax package: entmax15",
+    prepare=peers.entmax15_attention,
+    reference=attention_rows(Constant(zeta=0.5)),
+    bound=1e-3,
+    package="entmax",
+    note="alpha = 1.5 in every row; scores materialised",
+)
+
+
+def aes_cases(shapes: Shapes) -> Iterator[Case]:
+    """AES over SDPA: sparse and dense, forward and with gradients, bidirectional and causal."""
+    for dense, is_causal in product((False, True), (False, True)):
+        for size in shapes.exact:
+            yield _aes_case(shapes, size, "forward", is_causal=is_causal, dense=dense)
+    for detached, is_causal in product((True, False), (False, True)):
+        for size in shapes.exact:
+            yield _aes_case(
+                shapes, size, "gradients", is_causal=is_causal, dense=False, detached=detached
+            )
+
+
+def decoding_cases(shapes: Shapes) -> Iterator[Case]:
+    """One query over a long cache of keys and values."""
+    contenders = (*decoders(), SDPA())
+    for size in shapes.cache:
+        yield Case(
+            name=f"aes-decoding-{size}",
+            group="AES decoding, one query, concentrated heads",
+            size=size,
+            tensors=attention_tensors(
+                heads=shapes.heads, head_dim=shapes.head_dim, score_std=DECODING_STD, queries=1
+            ),
+            contenders=contenders,
+            ratios=against(contenders, "torch SDPA", bar=0.6, aim=0.3),
+            facts=sparse_facts(is_causal=False),
+        )
+
+
+def decoders() -> tuple[Contender, ...]:
+    """Ways to decode with AES, the one that a user gets by default first.
+
+    A way that keeps an index of the keys builds it in `prepare`: in use it grows with the cache.
+    """
+    return (aes(_SPARSE),)

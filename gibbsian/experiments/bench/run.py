@@ -1,0 +1,304 @@
+"""Runs cases one by one and keeps what is finished on disk."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from gibbsian._errors import ArgumentError, DataError
+from gibbsian.experiments.bench.case import Case, Contender, Mode, Operation, random_cotangents
+from gibbsian.experiments.bench.memory import Child, measure_here, measure_in_child
+from gibbsian.experiments.bench.registry import all_cases, select
+from gibbsian.experiments.bench.timing import (
+    interleave,
+    seconds_of,
+    summarise,
+    summarise_ratio,
+)
+from gibbsian.experiments.bench.verify import verify
+from gibbsian.experiments.files import write_json
+from gibbsian.experiments.machine import describe_machine, describe_versions
+
+_PACKAGES = (
+    "numba",
+    "entmax",
+    "linear-attention-transformer",
+    "linformer",
+    "nystrom-attention",
+    "performer-pytorch",
+)
+_THREAD_VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "NUMBA_")
+_CHILD_TIMEOUT = 1800.0
+_WARM_UP = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BenchConfig:
+    """Settings of a benchmark.
+
+    Raises:
+        ArgumentError: a number out of range.
+    """
+
+    repeats: int = 21
+    """Rounds of a case, at most."""
+    budget: float = 60.0
+    """Seconds after which no further round of a case starts (five rounds are always made)."""
+    threads: int = 2
+    """Of torch, and of the package's own kernels."""
+    quick: bool = False
+    """Tiny sizes: shows that all works, says nothing about speed."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("repeats", "threads"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ArgumentError(f"`{name}` must be at least 1, got {value}.")
+        if not self.budget >= 0:
+            raise ArgumentError(f"`budget` must be a number of seconds >= 0, got {self.budget}.")
+
+
+@runtime_checkable
+class BenchObserver(Protocol):
+    """Told about the progress."""
+
+    def on_case(self, name: str, index: int, total: int) -> None:
+        """A case begins, or was found finished."""
+
+    def on_step(self, text: str) -> None:
+        """What the case is doing."""
+
+
+def run_benchmark(
+    config: BenchConfig,
+    patterns: Sequence[str],
+    output: Path,
+    *,
+    observer: BenchObserver,
+    resume: bool = False,
+    cases: Mapping[str, Case] | None = None,
+) -> dict[str, Any]:
+    """Run the selected cases; `output` holds all that are finished, whole, at any time.
+
+    Args:
+        config: settings.
+        patterns: names of cases, or patterns with * and ?; none = all but the optional.
+        output: results, JSON.
+        observer: told about the progress.
+        resume: keep the cases that `output` holds and that are right, and add the others.
+        cases: what to choose from; None = the registry.
+
+    Returns:
+        What is in the file.
+
+    Raises:
+        ArgumentError: a pattern that matches nothing; `output` exists without `resume`; or it was
+            made with other settings.
+        DataError: `output` is not a file of results.
+    """
+    known = dict(all_cases(quick=config.quick) if cases is None else cases)
+    selected = select(known, patterns)
+    results = _start(config, output, resume)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    try:
+        for index, case in enumerate(selected):
+            observer.on_case(case.name, index, len(selected))
+            if case.name in results["cases"] and not has_failed(results["cases"][case.name]):
+                continue
+            results["cases"][case.name] = run_case(case, config, observer)
+            order = [name for name in known if name in results["cases"]]
+            results["cases"] = {name: results["cases"][name] for name in order}
+            write_json(output, results)
+    finally:
+        torch.set_num_threads(threads)
+    write_json(output, results)
+    return _stored(output)
+
+
+def has_failed(case: Mapping[str, Any]) -> bool:
+    """Whether a contender of the case was wrong or could not run."""
+    return any(c["status"] in ("WRONG", "failed") for c in case["contenders"].values())
+
+
+def is_red(results: Mapping[str, Any]) -> bool:
+    """Whether any case has failed."""
+    return any(map(has_failed, results["cases"].values()))
+
+
+def _start(config: BenchConfig, output: Path, resume: bool) -> dict[str, Any]:
+    settings = asdict(config)
+    if output.exists():
+        if not resume:
+            raise ArgumentError(
+                f"`output` must not exist, but {output} does. Add --resume to go on with it, or "
+                "give another file."
+            )
+        results = _stored(output)
+        if results["settings"] != settings:
+            raise ArgumentError(
+                f"`output` must have been made with the same settings, got {settings} for "
+                f"{results['settings']} in {output}. Give those, or another file."
+            )
+        return results
+    device = torch.device("cpu")
+    results = {
+        "settings": settings,
+        "machine": {**describe_machine(device), "torch_threads": config.threads},
+        "environment": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith(_THREAD_VARIABLES)
+        },
+        "versions": {**describe_versions(), **{name: _version(name) for name in _PACKAGES}},
+        "cases": {},
+    }
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_json(output, results)
+    except OSError as error:
+        raise ArgumentError(
+            f"`output` must be a file that can be written, got {output} ({error.strerror})."
+        ) from None
+    return results
+
+
+def _stored(output: Path) -> dict[str, Any]:
+    try:
+        results: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
+        if not {"settings", "machine", "versions", "cases"} <= set(results):
+            raise DataError(f"{output} is not a file of `gibbsian bench`. Give another one.")
+    except (OSError, ValueError, TypeError):
+        raise DataError(
+            f"{output} is not a file of `gibbsian bench`: not JSON. Give another one."
+        ) from None
+    return results
+
+
+def run_case(case: Case, config: BenchConfig, observer: BenchObserver) -> dict[str, Any]:
+    """Verify and measure one case: its entry in the results."""
+    entry: dict[str, Any] = {
+        "group": case.group,
+        "size": case.size,
+        "mode": case.mode,
+        "quantity": case.quantity,
+        "bar_bytes": case.bar_bytes,
+        "load_average": _load(),
+        "facts": {} if case.facts is None else case.facts(case.fresh_tensors()),
+    }
+    measure = _measure_seconds if case.quantity == "seconds" else _measure_bytes
+    contenders, samples = measure(case, config, observer)
+    for contender in case.contenders:
+        found = contenders[contender.name]
+        contenders[contender.name] = {
+            "status": found.pop("status"),
+            "note": contender.note,
+            "package": contender.package,
+            **found,
+        }
+    entry["contenders"] = {c.name: contenders[c.name] for c in case.contenders}
+    entry["ratios"] = [
+        {**asdict(ratio), **summarise_ratio(samples[ratio.of], samples[ratio.to])}
+        for ratio in case.ratios
+        if ratio.of in samples and all(samples.get(ratio.to, [0.0]))
+    ]
+    return entry
+
+
+_Measured = tuple[dict[str, dict[str, Any]], dict[str, list[float]]]
+
+
+def _measure_seconds(case: Case, config: BenchConfig, observer: BenchObserver) -> _Measured:
+    entries: dict[str, dict[str, Any]] = {}
+    timers = {}
+    tensors = case.fresh_tensors()
+    for contender in case.contenders:
+        observer.on_step(f"checking {contender.name}")
+        entry, operation = _checked(case, contender, tensors)
+        entries[contender.name] = entry
+        if operation is not None:
+            with torch.no_grad():
+                cotangents = (
+                    random_cotangents(operation.call()) if case.mode == "gradients" else None
+                )
+            timers[contender.name] = partial(seconds_of, operation, case.mode, cotangents)
+    for timer in timers.values():
+        for _ in range(_WARM_UP):
+            timer()
+    samples = interleave(
+        timers,
+        repeats=config.repeats,
+        budget=config.budget,
+        on_round=lambda done, of: observer.on_step(f"round {done} of at most {of}"),
+    )
+    for name, values in samples.items():
+        entries[name]["seconds"] = summarise(values)
+    return entries, samples
+
+
+def _checked(
+    case: Case, contender: Contender, tensors: Mapping[str, torch.Tensor]
+) -> tuple[dict[str, Any], Operation | None]:
+    """The contender's entry so far, and its operation if it may be timed."""
+    try:
+        operation = contender.prepare(tensors)
+        first = _first_call(case, operation)
+        check = verify(case, contender, operation, tensors)
+    except ImportError as error:
+        return _missing(contender.package or str(error.name), error), None
+    except Exception as error:  # noqa: BLE001  (one contender's failure must not end the others' run)
+        detail = " ".join(f"{type(error).__name__}: {error}".split())
+        return {"status": "failed", "detail": detail[:300]}, None
+    report = {"error": check.error, "bound": check.bound, "against": check.against}
+    if not check.passed:
+        return {"status": "WRONG", "check": report}, None
+    return {"status": "ok", "check": report, "first_call_s": first}, operation
+
+
+def _missing(package: str, error: ImportError) -> dict[str, Any]:
+    if _version(package) == "not installed":
+        return {"status": "not installed", "detail": f"pip install {package}"}
+    return {"status": "not usable", "detail": f"{package} does not import: {error}"}
+
+
+def _first_call(case: Case, operation: Operation) -> float:
+    """Seconds of the very first call, in which kernels are compiled or read from their cache."""
+    mode: Mode = "iteration" if case.mode == "iteration" else "forward"
+    return seconds_of(operation, mode, None)
+
+
+def _measure_bytes(case: Case, config: BenchConfig, observer: BenchObserver) -> _Measured:
+    entries, samples = {}, {}
+    for contender in case.contenders:
+        observer.on_step(f"measuring {contender.name}")
+        if config.quick:
+            # Bytes so small mean nothing anywhere, and starting a process takes seconds.
+            found = measure_here(case, contender)
+        else:
+            child = Child(case=case.name, contender=contender.name, threads=config.threads)
+            found = measure_in_child(child, timeout=_CHILD_TIMEOUT)
+        entries[contender.name] = found
+        if found["status"] == "ok":
+            samples[contender.name] = [float(found["bytes"])]
+    return entries, samples
+
+
+def _load() -> float | None:
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,157 @@
+"""The page of a benchmark's results, its pictures, and README's short table.
+
+python -m gibbsian.reports.bench_page results/bench.json .
+"""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gibbsian._errors import DataError
+from gibbsian.reports.bench import (
+    BENCH_COLUMNS,
+    bench_rows,
+    bench_title,
+    markdown_table,
+    short_rows,
+)
+from gibbsian.reports.bench_figures import draw_bench
+
+PAGE = Path("docs/experiments/bench.md")
+FIGURE = Path("docs/experiments/figures/bench.svg")
+README = Path("README.md")
+BEGIN, END = "<!-- bench: made by gibbsian.reports.bench_page -->", "<!-- /bench -->"
+COMMAND = "gibbsian bench --output results/bench.json"
+_SHORT = ("what", "over", "size", "measured", "bar")
+_IN_PAGE = ("contender", "median", "quartiles", "to", "ratio", "bar", "aim", "paper")
+
+
+def bench_page(results: Mapping[str, Any]) -> str:
+    """Markdown of the page: machine, summary, picture, a table for each question."""
+    machine, versions = results["machine"], results["versions"]
+    settings = results["settings"]
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    head = f"""# Speed and memory
+
+What each operation of gibbsian costs beside other implementations of the same or of a similar one,
+in one run on one machine. How to read it, and how to run it: [Benchmark](../usage/bench.md).
+
+**Command and file.** `{COMMAND}` writes `results/bench.json`; this page is made from it by
+`python -m gibbsian.reports.bench_page results/bench.json .`
+
+**Machine.** {machine["processor"]}, {machine["cores"]} cores, {machine["system"]};
+{settings["threads"]} threads, at most {settings["repeats"]} rounds a case.
+
+**Versions.** {packages}.
+
+## Summary
+
+Sizes, ratios of medians (or bytes) and bars stand in the same order.
+"""
+    parts = [
+        head,
+        markdown_table(_SHORT, short_rows(results), left=2),
+        "## Time against length\n",
+        f"![Seconds of a call against the length, log-log]({FIGURE.relative_to(PAGE.parent)})\n",
+        *_groups(results),
+    ]
+    return "\n".join(parts)
+
+
+def _groups(results: Mapping[str, Any]) -> list[str]:
+    titles = [column.title for column in BENCH_COLUMNS]
+    kept = [titles.index(title) for title in _IN_PAGE]
+    cells: dict[str, list[list[str]]] = {}
+    for row in bench_rows(results):
+        cells.setdefault(row[0], []).append([row[i] for i in kept])
+    parts: list[str] = []
+    grouped: dict[str, list[str]] = {}
+    for name, case in results["cases"].items():
+        grouped.setdefault(case["group"], []).append(name)
+    for group, names in grouped.items():
+        parts.append(f"## {group}\n")
+        rows = [
+            [str(results["cases"][name]["size"]), *row] for name in names for row in cells[name]
+        ]
+        parts.append(markdown_table(("size", *_IN_PAGE), rows, left=2))
+        parts += _remarks(results, names)
+    return parts
+
+
+def _remarks(results: Mapping[str, Any], names: list[str]) -> list[str]:
+    """Measured properties of the tensors, and what has to be known of the contenders."""
+    remarks = []
+    for name in names:
+        facts = results["cases"][name]["facts"]
+        if facts:
+            shown = ", ".join(f"{key} {value:.4f}" for key, value in facts.items())
+            remarks.append(f"- `{name}`: {shown}")
+    notes = {
+        contender: found["note"]
+        for name in names
+        for contender, found in results["cases"][name]["contenders"].items()
+        if found["note"]
+    }
+    remarks += [f"- {contender}: {note}" for contender, note in notes.items()]
+    return ["\n".join(remarks) + "\n"] if remarks else []
+
+
+def readme_table(results: Mapping[str, Any]) -> str:
+    """The short table with its command, for README."""
+    return "\n".join(
+        (
+            f"`{COMMAND}` on {bench_title(results)} (sizes, ratios and bars in the same order):\n",
+            markdown_table(_SHORT, short_rows(results), left=2),
+        )
+    )
+
+
+def replace_between(text: str, table: str) -> str:
+    """`text` with the table between the two marks.
+
+    Raises:
+        DataError: the marks are not there.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise DataError(f"README must hold the lines {BEGIN!r} and {END!r}, got a file without.")
+    return f"{before}{BEGIN}\n\n{table}\n{END}{after}"
+
+
+def write_page(results: Mapping[str, Any], root: Path) -> list[Path]:
+    """Write the page and its picture, and the table in README.
+
+    Args:
+        results: of `gibbsian bench`.
+        root: of the repository.
+
+    Raises:
+        DataError: a result is wrong, the run was a quick one, or README has no marks.
+    """
+    if results["settings"]["quick"]:
+        raise DataError("A page is made of a full run, got a quick one. Run `gibbsian bench`.")
+    wrong = [
+        name
+        for name, case in results["cases"].items()
+        if any(found["status"] == "WRONG" for found in case["contenders"].values())
+    ]
+    if wrong:
+        raise DataError(f"A page is made of right results only, got wrong ones in {wrong}.")
+    readme = root / README
+    new = replace_between(readme.read_text(encoding="utf-8"), readme_table(results))
+    (root / FIGURE).parent.mkdir(parents=True, exist_ok=True)
+    (root / PAGE).write_text(bench_page(results), encoding="utf-8")
+    draw_bench(results, root / FIGURE)
+    readme.write_text(new, encoding="utf-8")
+    return [root / PAGE, root / FIGURE, readme]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Write the page of a benchmark's results.")
+    parser.add_argument("results", type=Path, help="results of `gibbsian bench`")
+    parser.add_argument("root", type=Path, help="root of the repository")
+    arguments = parser.parse_args()
+    write_page(json.loads(arguments.results.read_text(encoding="utf-8")), arguments.root)
