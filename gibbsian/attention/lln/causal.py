@@ -23,7 +23,7 @@ from gibbsian.attention.lln.state import (
 CHUNK_SIZE = 64
 """Queries handled together: near the head dimensions in use, so that both products cost alike."""
 
-_SAFE_FRACTION = 0.68
+SAFE_FRACTION = 0.68
 """Part of the exponent range that a chunk's keys may span above its shift: what a query's feature
 loses below the smallest number, multiplied by the largest key, stays under one rounding."""
 
@@ -97,7 +97,7 @@ def _causal_chunks(
 @torch.no_grad()
 def _chunk_shifts(log_key: Tensor, past: LLNState, chunk_size: int) -> tuple[int, Tensor]:
     """Chunk size, at most the one given, and the shift (batch, heads, chunks, head_dim) of each."""
-    limit = _SAFE_FRACTION * math.log(torch.finfo(log_key.dtype).max)
+    limit = SAFE_FRACTION * math.log(torch.finfo(log_key.dtype).max)
     while True:
         keys = _chunked(log_key, chunk_size, -torch.inf)
         # argmax: the first key of the chunk that is present

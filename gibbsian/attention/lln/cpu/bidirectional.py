@@ -1,0 +1,463 @@
+r"""Kernels of LLN where every query sees every key: a state of all keys, read by all queries.
+
+With Q, K the features (docs/derivations/lln.md#numerics), $M = K^T V$, $z = K^T 1$ and
+$\hat Q_{if} = Q_{if} / \sum_g Q_{ig} z_g$ the output is $O = \hat Q M$. Backward, with G the
+gradient in O: docs/derivations/lln.md#kernels. A task is a segment of one head's keys or queries.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from gibbsian.attention.lln.cpu.features import (
+    BLOCK,
+    add_rows,
+    clear_rows,
+    finite_shift,
+    head_start,
+    keep_product,
+    key_maximum,
+    mean_slope,
+    padded,
+    product_address,
+    rescale,
+    rows_address,
+    take,
+    tile_rows,
+    write_key_features,
+    write_key_gradient,
+    write_query_gradient,
+    write_query_row,
+    write_transposed,
+)
+from gibbsian.numerics.cpu.elementary import exp
+from gibbsian.numerics.cpu.jit import kernel
+from gibbsian.numerics.cpu.matmul import multiply
+from gibbsian.numerics.cpu.simd import PANEL, maximum
+
+SEGMENT = 1024
+"""Rows of a task: long enough to start a thread for, and its rows stay in the cache."""
+
+_ZERO = np.float32(0)
+_NO_KEY = np.float32(-np.inf)
+
+
+def scratch_size(head_dim: int, value_dim: int) -> int:
+    """Numbers that a worker of any kernel of this module needs."""
+    width, value_width = (-(-size // PANEL) * PANEL for size in (head_dim, value_dim))
+    return BLOCK * (2 * width + 2 * value_width) + width * value_width + 4 * width
+
+
+@kernel
+def sum_keys(
+    task: int,
+    worker: int,
+    segments: int,
+    heads: int,
+    head_dim: int,
+    value_dim: int,
+    num_keys: int,
+    keys: Any,
+    key_strides: Any,
+    values: Any,
+    value_strides: Any,
+    present: Any,
+    present_strides: Any,
+    scales: Any,
+    memories: Any,
+    sums: Any,
+    scratch: Any,
+) -> None:
+    """The state of one segment: `memories[task]`, and in `sums[task]` the maximum and the mass."""
+    head = task // segments
+    first = task % segments * SEGMENT
+    add_keys(
+        first,
+        min(num_keys, first + SEGMENT),
+        head_dim,
+        value_dim,
+        keys,
+        head_start(key_strides, head, heads),
+        key_strides[2],
+        values,
+        head_start(value_strides, head, heads),
+        value_strides[2],
+        present,
+        head_start(present_strides, head, heads),
+        scales[head],
+        memories[task],
+        sums[task, 0],
+        sums[task, 1],
+        scratch[worker],
+    )
+
+
+@kernel
+def add_keys(
+    first: int,
+    stop: int,
+    head_dim: int,
+    value_dim: int,
+    keys: Any,
+    key_start: int,
+    key_step: int,
+    values: Any,
+    value_start: int,
+    value_step: int,
+    present: Any,
+    seen: int,
+    scale: float,
+    memory: Any,
+    largest: Any,
+    mass: Any,
+    space: Any,
+) -> None:
+    """The state of the keys from `first` to `stop` of a head."""
+    width, value_width = memory.shape
+    features = take(space, 0, BLOCK, width)
+    block = take(space, BLOCK * width, BLOCK, value_width)
+    vectors = take(space, BLOCK * (width + value_width), 2, width)
+    shift, partial = vectors[0], vectors[1]
+    memory[:] = _ZERO
+    mass[:] = _ZERO
+    largest[:] = _NO_KEY
+    key_maximum(keys, key_start, key_step, present, seen, first, stop, head_dim, scale, largest)
+    finite_shift(largest, shift)
+    for start in range(first, stop, BLOCK):
+        count = min(BLOCK, stop - start)
+        write_key_features(
+            keys, key_start, key_step, present, seen, start, count, head_dim, scale, shift, features
+        )
+        add_rows(features, count, partial, mass)
+        address, step = rows_address(
+            values, value_start + start * value_step, value_step, count, value_dim, block
+        )
+        multiply(
+            features.ctypes.data,
+            1,
+            width,
+            address,
+            PANEL,
+            step,
+            memory.ctypes.data,
+            value_width,
+            width,
+            count,
+            value_width,
+            1,
+        )
+
+
+@kernel
+def merge_states(
+    head: int, _: int, segments: int, memories: Any, sums: Any, memory: Any, merged: Any
+) -> None:
+    """The state of the union of a head's segments (docs/derivations/lln.md#states-merge)."""
+    width = memory.shape[1]
+    largest, mass = merged[head, 0], merged[head, 1]
+    largest[:] = _NO_KEY
+    mass[:] = _ZERO
+    memory[head] = _ZERO
+    for s in range(head * segments, (head + 1) * segments):
+        for f in range(width):
+            largest[f] = maximum(largest[f], sums[s, 0, f])
+    for s in range(head * segments, (head + 1) * segments):
+        for f in range(width):
+            if sums[s, 0, f] != _NO_KEY:
+                factor = exp(sums[s, 0, f] - largest[f])
+                mass[f] += factor * sums[s, 1, f]
+                source, target = memories[s, f], memory[head, f]
+                for c in range(target.size):
+                    target[c] += factor * source[c]
+
+
+@kernel
+def read_queries(
+    task: int,
+    worker: int,
+    segments: int,
+    heads: int,
+    head_dim: int,
+    value_dim: int,
+    num_queries: int,
+    queries: Any,
+    query_strides: Any,
+    scales: Any,
+    memory: Any,
+    sums: Any,
+    output: Any,
+    scratch: Any,
+) -> None:
+    """Output of one segment of a head's queries; `output` is flat and contiguous."""
+    head = task // segments
+    first = task % segments * SEGMENT
+    stop = min(num_queries, first + SEGMENT)
+    width, value_width = padded(head_dim), padded(value_dim)
+    space = scratch[worker]
+    features = take(space, 0, BLOCK, width)
+    block = take(space, BLOCK * width, BLOCK, value_width)
+    shift = space[BLOCK * (width + value_width) :][:width]
+    finite_shift(sums[head, 0], shift)
+    mass = sums[head, 1]
+    query_start, query_step = head_start(query_strides, head, heads), query_strides[2]
+    for start in range(first, stop, BLOCK):
+        count = min(BLOCK, stop - start)
+        for r in range(count):
+            at = query_start + (start + r) * query_step
+            row = queries[at : at + head_dim]
+            inverse = write_query_row(row, scales[head], shift, mass, head_dim, features[r])
+            rescale(features[r], inverse)
+        clear_rows(features, count)
+        place = (head * num_queries + start) * value_dim
+        multiply(
+            features.ctypes.data,
+            width,
+            1,
+            memory[head].ctypes.data,
+            PANEL,
+            value_width,
+            product_address(output, place, count, value_dim, block),
+            value_width,
+            tile_rows(count),
+            head_dim,
+            value_width,
+            0,
+        )
+        keep_product(output, place, count, value_dim, block)
+
+
+@kernel
+def differentiate_queries(
+    task: int,
+    worker: int,
+    segments: int,
+    heads: int,
+    head_dim: int,
+    value_dim: int,
+    num_queries: int,
+    queries: Any,
+    query_strides: Any,
+    upstream: Any,
+    upstream_strides: Any,
+    shares: Any,
+    share_strides: Any,
+    scales: Any,
+    memory: Any,
+    sums: Any,
+    grad_query: Any,
+    grad_memories: Any,
+    grad_masses: Any,
+    grad_scales: Any,
+    scratch: Any,
+) -> None:
+    """One segment's gradient in its queries, and its part of those in the state and the scale."""
+    head = task // segments
+    first = task % segments * SEGMENT
+    stop = min(num_queries, first + SEGMENT)
+    width, value_width = padded(head_dim), padded(value_dim)
+    space = scratch[worker]
+    features = take(space, 0, BLOCK, width)
+    slopes = take(space, BLOCK * width, BLOCK, width)
+    block = take(space, 2 * BLOCK * width, BLOCK, value_width)
+    shift = space[BLOCK * (2 * width + value_width) :][:width]
+    panels = space[BLOCK * (2 * width + value_width) + width :]
+    write_transposed(memory[head], width, value_dim, panels)
+    finite_shift(sums[head, 0], shift)
+    mass = sums[head, 1]
+    query_start, query_step = head_start(query_strides, head, heads), query_strides[2]
+    up_start, up_step = head_start(upstream_strides, head, heads), upstream_strides[2]
+    share_start = head_start(share_strides, head, heads)
+    grad_memory, grad_mass = grad_memories[task], grad_masses[task]
+    grad_memory[:] = _ZERO
+    grad_mass[:] = _ZERO
+    scale = scales[head]
+    grad_scale = 0.0
+    for start in range(first, stop, BLOCK):
+        count = min(BLOCK, stop - start)
+        address, step = rows_address(
+            upstream, up_start + start * up_step, up_step, count, value_dim, block
+        )
+        multiply(
+            address,
+            step,
+            1,
+            panels.ctypes.data,
+            value_dim * PANEL,
+            PANEL,
+            slopes.ctypes.data,
+            width,
+            tile_rows(count),
+            value_dim,
+            width,
+            0,
+        )
+        for r in range(count):
+            at = query_start + (start + r) * query_step
+            out = (head * num_queries + start + r) * head_dim
+            row, feature = queries[at : at + head_dim], features[r]
+            inverse = write_query_row(row, scale, shift, mass, head_dim, feature)
+            mean = inverse * mean_slope(feature, slopes[r])
+            rescale(feature, inverse * shares[share_start + (start + r) * share_strides[2]])
+            grad_scale += write_query_gradient(
+                row, feature, slopes[r], mean, mass, scale, grad_query[out : out + head_dim]
+            )
+            for f in range(width):
+                grad_mass[f] -= mean * feature[f]
+        multiply(
+            features.ctypes.data,
+            1,
+            width,
+            address,
+            PANEL,
+            step,
+            grad_memory.ctypes.data,
+            value_width,
+            width,
+            count,
+            value_width,
+            1,
+        )
+    grad_scales[task] = grad_scale
+
+
+@kernel
+def differentiate_keys(
+    task: int,
+    worker: int,
+    segments: int,
+    heads: int,
+    head_dim: int,
+    value_dim: int,
+    num_keys: int,
+    keys: Any,
+    key_strides: Any,
+    values: Any,
+    value_strides: Any,
+    present: Any,
+    present_strides: Any,
+    scales: Any,
+    sums: Any,
+    grad_memory: Any,
+    grad_mass: Any,
+    grad_key: Any,
+    grad_value: Any,
+    grad_scales: Any,
+    scratch: Any,
+) -> None:
+    """One segment's gradients in its keys and values, and its part of the one in the scale."""
+    head = task // segments
+    first = task % segments * SEGMENT
+    space = scratch[worker]
+    width = padded(head_dim)
+    shift = space[:width]
+    finite_shift(sums[head, 0], shift)
+    grad_scales[task] = give_keys_gradients(
+        first,
+        min(num_keys, first + SEGMENT),
+        head_dim,
+        value_dim,
+        keys,
+        head_start(key_strides, head, heads),
+        key_strides[2],
+        values,
+        head_start(value_strides, head, heads),
+        value_strides[2],
+        present,
+        head_start(present_strides, head, heads),
+        scales[head],
+        shift,
+        grad_memory[head],
+        grad_mass[head],
+        grad_key,
+        head * num_keys * head_dim,
+        grad_value,
+        head * num_keys * value_dim,
+        space[width:],
+    )
+
+
+@kernel
+def give_keys_gradients(
+    first: int,
+    stop: int,
+    head_dim: int,
+    value_dim: int,
+    keys: Any,
+    key_start: int,
+    key_step: int,
+    values: Any,
+    value_start: int,
+    value_step: int,
+    present: Any,
+    seen: int,
+    scale: float,
+    shift: Any,
+    grad_memory: Any,
+    grad_mass: Any,
+    grad_key: Any,
+    grad_key_start: int,
+    grad_value: Any,
+    grad_value_start: int,
+    space: Any,
+) -> float:
+    """Gradients in the keys from `first` to `stop` and their values from that in their state.
+
+    Returns:
+        Their part of the gradient in the scale.
+    """
+    width, value_width = grad_memory.shape
+    features = take(space, 0, BLOCK, width)
+    slopes = take(space, BLOCK * width, BLOCK, width)
+    block = take(space, 2 * BLOCK * width, BLOCK, value_width)
+    panels = space[BLOCK * (2 * width + value_width) :]
+    write_transposed(grad_memory, width, value_dim, panels)
+    grad_scale = 0.0
+    for start in range(first, stop, BLOCK):
+        count = min(BLOCK, stop - start)
+        write_key_features(
+            keys, key_start, key_step, present, seen, start, count, head_dim, scale, shift, features
+        )
+        address, step = rows_address(
+            values, value_start + start * value_step, value_step, count, value_dim, block
+        )
+        multiply(
+            address,
+            step,
+            1,
+            panels.ctypes.data,
+            value_dim * PANEL,
+            PANEL,
+            slopes.ctypes.data,
+            width,
+            tile_rows(count),
+            value_dim,
+            width,
+            0,
+        )
+        for r in range(count):
+            at, out = key_start + (start + r) * key_step, grad_key_start + (start + r) * head_dim
+            grad_scale += write_key_gradient(
+                keys[at : at + head_dim],
+                features[r],
+                slopes[r],
+                grad_mass,
+                scale,
+                grad_key[out : out + head_dim],
+            )
+        place = grad_value_start + start * value_dim
+        multiply(
+            features.ctypes.data,
+            width,
+            1,
+            grad_memory.ctypes.data,
+            PANEL,
+            value_width,
+            product_address(grad_value, place, count, value_dim, block),
+            value_width,
+            tile_rows(count),
+            head_dim,
+            value_width,
+            0,
+        )
+        keep_product(grad_value, place, count, value_dim, block)
+    return grad_scale

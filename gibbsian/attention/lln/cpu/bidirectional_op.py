@@ -1,0 +1,220 @@
+"""LLN over all keys as a torch operator, differentiable once."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gibbsian.attention.lln.cpu import memory as space
+from gibbsian.attention.lln.cpu.bidirectional import (
+    SEGMENT,
+    differentiate_keys,
+    differentiate_queries,
+    merge_states,
+    read_queries,
+    scratch_size,
+    sum_keys,
+)
+from gibbsian.numerics.cpu.threads import run
+
+
+@torch.library.custom_op("gibbsian::lln_bidirectional", mutates_args=())
+def lln_bidirectional(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_scale: Tensor,
+    key_scale: Tensor,
+    present: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Output of every query over all present keys, and the state of these keys.
+
+    Args:
+        query: (batch, heads, queries, head_dim) float32, any strides; as are the others.
+        key: as many heads.
+        value: the same; finite where absent.
+        query_scale: (batch, heads) float32; log features are scale * query.
+        key_scale: the same.
+        present: (batch, heads, keys) boolean; None = all.
+
+    Returns:
+        The output; and for the backward pass the memory and (maximum, mass) of all keys, whose
+        sizes are padded. Differentiable through the output only.
+    """
+    batch, heads, queries, head_dim = query.shape
+    keys, value_dim = value.shape[-2:]
+    size = scratch_size(head_dim, value_dim)
+    memory, sums = _state_like(query, value)
+    output = space.empty(batch, heads, queries, value_dim)
+    segments = max(1, -(-keys // SEGMENT))
+    memories, parts = memory, sums
+    if segments > 1:
+        memories, parts = (
+            space.empty(batch * heads * segments, *whole.shape[1:]) for whole in (memory, sums)
+        )
+    tasks = batch * heads * segments
+    run(
+        sum_keys,
+        tasks,
+        segments,
+        heads,
+        head_dim,
+        value_dim,
+        keys,
+        *space.rows(key),
+        *space.rows(value),
+        *space.marks(present),
+        space.flat(key_scale),
+        memories.numpy(),
+        parts.numpy(),
+        space.scratch(tasks, size),
+    )
+    if segments > 1:
+        merged = (memories.numpy(), parts.numpy(), memory.numpy(), sums.numpy())
+        run(merge_states, batch * heads, segments, *merged)
+    segments = -(-queries // SEGMENT)
+    tasks = batch * heads * segments
+    run(
+        read_queries,
+        tasks,
+        segments,
+        heads,
+        head_dim,
+        value_dim,
+        queries,
+        *space.rows(query),
+        space.flat(query_scale),
+        memory.numpy(),
+        sums.numpy(),
+        output.view(-1).numpy(),
+        space.scratch(tasks, size),
+    )
+    return output, memory, sums
+
+
+@lln_bidirectional.register_fake
+def _(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_scale: Tensor,
+    key_scale: Tensor,
+    present: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    del key, query_scale, key_scale, present
+    output = query.new_empty((*query.shape[:3], value.shape[-1]))
+    return output, *_state_like(query, value)
+
+
+@torch.library.custom_op("gibbsian::lln_bidirectional_backward", mutates_args=())
+def _backward(
+    upstream: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_scale: Tensor,
+    key_scale: Tensor,
+    present: Tensor | None,
+    memory: Tensor,
+    sums: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    batch, heads, queries, head_dim = query.shape
+    keys, value_dim = value.shape[-2:]
+    size = scratch_size(head_dim, value_dim)
+    gradients = [space.empty(*tensor.shape) for tensor in (query, key, value)]
+    grad_query, grad_key, grad_value = (tensor.view(-1).numpy() for tensor in gradients)
+    segments = -(-queries // SEGMENT)
+    tasks = batch * heads * segments
+    grad_memory = space.empty(tasks, *memory.shape[1:])
+    grad_mass = space.empty(tasks, memory.shape[1])
+    grad_query_scale = torch.empty(tasks, dtype=torch.float64)
+    shares = torch.ones(1).expand(batch, heads, queries)
+    run(
+        differentiate_queries,
+        tasks,
+        segments,
+        heads,
+        head_dim,
+        value_dim,
+        queries,
+        *space.rows(query),
+        *space.rows(upstream),
+        *space.numbers(shares),
+        space.flat(query_scale),
+        memory.numpy(),
+        sums.numpy(),
+        grad_query,
+        grad_memory.numpy(),
+        grad_mass.numpy(),
+        grad_query_scale.numpy(),
+        space.scratch(tasks, size),
+    )
+    grad_memory, grad_mass = (
+        part.unflatten(0, (batch * heads, segments)).sum(dim=1) for part in (grad_memory, grad_mass)
+    )
+    segments = -(-keys // SEGMENT)
+    tasks = batch * heads * segments
+    grad_key_scale = torch.empty(tasks, dtype=torch.float64)
+    run(
+        differentiate_keys,
+        tasks,
+        segments,
+        heads,
+        head_dim,
+        value_dim,
+        keys,
+        *space.rows(key),
+        *space.rows(value),
+        *space.marks(present),
+        space.flat(key_scale),
+        sums.numpy(),
+        grad_memory.numpy(),
+        grad_mass.numpy(),
+        grad_key,
+        grad_value,
+        grad_key_scale.numpy(),
+        space.scratch(tasks, size),
+    )
+    grad_scales = (
+        parts.view(batch, heads, -1).sum(dim=-1).float()
+        for parts in (grad_query_scale, grad_key_scale)
+    )
+    return *gradients, *grad_scales
+
+
+@_backward.register_fake
+def _(
+    upstream: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_scale: Tensor,
+    key_scale: Tensor,
+    present: Tensor | None,
+    memory: Tensor,
+    sums: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    del upstream, present, memory, sums
+    return tuple(x.new_empty(x.shape) for x in (query, key, value, query_scale, key_scale))
+
+
+def _save(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(*inputs, *output[1:])
+
+
+def _differentiate(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    return *_backward(upstream, *ctx.saved_tensors), None
+
+
+lln_bidirectional.register_autograd(_differentiate, setup_context=_save)
+
+
+def _state_like(query: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    count = query.shape[0] * query.shape[1]
+    width = space.padded_size(query.shape[-1])
+    value_width = space.padded_size(value.shape[-1])
+    return (
+        query.new_empty(count, width, value_width),
+        query.new_empty(count, 2, width),
+    )

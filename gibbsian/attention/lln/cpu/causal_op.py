@@ -1,0 +1,139 @@
+"""Causal LLN as a torch operator, differentiable once."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gibbsian.attention.lln.cpu import memory as space
+from gibbsian.attention.lln.cpu.causal import (
+    attend_causally,
+    differentiate_causally,
+    scratch_size,
+)
+from gibbsian.numerics.cpu.threads import num_workers, run
+
+
+@torch.library.custom_op("gibbsian::lln_causal", mutates_args=())
+def lln_causal(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_scale: Tensor,
+    key_scale: Tensor,
+    present: Tensor | None,
+    offset: int,
+) -> Tensor:
+    """Output of every query i over the present keys j <= i + offset.
+
+    Arguments as those of `lln_bidirectional`.
+    """
+    batch, heads, queries, head_dim = query.shape
+    keys, value_dim = value.shape[-2:]
+    output = space.empty(batch, heads, queries, value_dim)
+    run(
+        attend_causally,
+        batch * heads,
+        heads,
+        head_dim,
+        value_dim,
+        queries,
+        keys,
+        offset,
+        *space.rows(query),
+        *space.rows(key),
+        *space.rows(value),
+        *space.marks(present),
+        space.flat(query_scale),
+        space.flat(key_scale),
+        output.view(-1).numpy(),
+        space.scratch(batch * heads, scratch_size(head_dim, value_dim, 0)),
+    )
+    return output
+
+
+@lln_causal.register_fake
+def _(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_scale: Tensor,
+    key_scale: Tensor,
+    present: Tensor | None,
+    offset: int,
+) -> Tensor:
+    del key, query_scale, key_scale, present, offset
+    return query.new_empty((*query.shape[:3], value.shape[-1]))
+
+
+@torch.library.custom_op("gibbsian::lln_causal_backward", mutates_args=())
+def _backward(
+    upstream: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_scale: Tensor,
+    key_scale: Tensor,
+    present: Tensor | None,
+    offset: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    batch, heads, queries, head_dim = query.shape
+    keys, value_dim = value.shape[-2:]
+    tensors = (query, key, value, query_scale, key_scale)
+    gradients = tuple(space.empty(*tensor.shape) for tensor in tensors)
+    shares = torch.ones(1).expand(batch, heads, queries)
+    tasks = batch * heads
+    # A chunk may be as short as one query; pages that are not written to cost nothing.
+    chunks = num_workers(tasks), max(1, queries)
+    run(
+        differentiate_causally,
+        tasks,
+        heads,
+        head_dim,
+        value_dim,
+        queries,
+        keys,
+        offset,
+        *space.rows(query),
+        *space.rows(key),
+        *space.rows(value),
+        *space.marks(present),
+        *space.rows(upstream),
+        *space.numbers(shares),
+        space.flat(query_scale),
+        space.flat(key_scale),
+        *(gradient.view(-1).numpy() for gradient in gradients),
+        space.scratch(tasks, scratch_size(head_dim, value_dim, queries)),
+        space.empty(*chunks, space.padded_size(head_dim)).numpy(),
+        np.empty(chunks, np.int64),
+    )
+    return gradients
+
+
+@_backward.register_fake
+def _(
+    upstream: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_scale: Tensor,
+    key_scale: Tensor,
+    present: Tensor | None,
+    offset: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    del upstream, present, offset
+    return tuple(x.new_empty(x.shape) for x in (query, key, value, query_scale, key_scale))
+
+
+def _save(ctx: Any, inputs: Any, output: Tensor) -> None:
+    del output
+    ctx.save_for_backward(*inputs[:-1])
+    ctx.offset = inputs[-1]
+
+
+def _differentiate(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    return *_backward(upstream, *ctx.saved_tensors, ctx.offset), None, None
+
+
+lln_causal.register_autograd(_differentiate, setup_context=_save)
