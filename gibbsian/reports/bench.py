@@ -86,7 +86,7 @@ def seconds_text(seconds: float) -> str:
     return f"{seconds / 1e-6:.3g} µs"
 
 
-def bytes_text(count: float) -> str:
+def bytes_text(count: int) -> str:
     """In GB, or MB below one."""
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
