@@ -26,8 +26,7 @@ def anchors(page: str) -> set[str]:
 CITED = sorted(
     {
         (str(source.relative_to(ROOT)), found["page"], found["anchor"] or "")
-        for folder in ("gibbsian", "benchmarks")
-        for source in (ROOT / folder).rglob("*.py")
+        for source in (ROOT / "gibbsian").rglob("*.py")
         for found in _CITED.finditer(source.read_text())
     }
 )

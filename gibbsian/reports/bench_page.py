@@ -19,8 +19,8 @@ from gibbsian.reports.bench import (
 )
 from gibbsian.reports.bench_figures import draw_bench
 
-PAGE = Path("docs/experiments/bench.md")
-FIGURE = Path("docs/experiments/figures/bench.svg")
+PAGE = Path("docs", "experiments", "bench.md")
+FIGURE = PAGE.parent / "figures" / "bench.svg"
 README = Path("README.md")
 BEGIN, END = "<!-- bench: made by gibbsian.reports.bench_page -->", "<!-- /bench -->"
 COMMAND = "gibbsian bench --output results/bench.json"

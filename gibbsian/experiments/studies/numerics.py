@@ -1,27 +1,38 @@
-"""Measures the figures quoted in docs/derivations and docs/decisions about numerics.
+"""Figures about accuracy and convergence that docs/derivations and docs/decisions quote.
 
-python -m benchmarks.numerics    (writes results/numerics.json; half a minute on one core)
+Newton steps of entmax, the last digit of rows with a flat tail, and the varentropy in float32. The
+truth is float64. Takes half a minute on one core.
+
+    python -m gibbsian.experiments.studies.numerics --out results
 """
 
+import argparse
 import functools
 import importlib
-import json
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from gibbsian.experiments.files import write_json
+from gibbsian.normalizers import entmax
+from gibbsian.numerics.deformed import log_of_deformed_exp
 from gibbsian.numerics.masked import shifted_scores
 from gibbsian.statistics import GibbsStatistics, gibbs_statistics
-from tests.oracles import entmax as oracle
-from tests.oracles import gibbs as gibbs_oracle
+
+NAME = "numerics"
+ZETAS = (0.0, 1e-8, 1e-3, 0.1, 0.5, 0.9, 1.0)
+_MOST_STEPS = 1000
 
 # `gibbsian.normalizers.entmax` the attribute is the function
-entmax_module = importlib.import_module("gibbsian.normalizers.entmax")
-ZETAS = [0.0, 1e-8, 1e-3, 0.1, 0.5, 0.9, 1.0]
+_solver = importlib.import_module("gibbsian.normalizers.entmax")
+
+Row = Float[Tensor, "states"]
 
 
-def rows() -> dict[str, torch.Tensor]:
+def rows() -> dict[str, Row]:
     """Rows of 1e5 (and fewer) states, float64."""
     g = torch.Generator().manual_seed(0)
     result = {"uniform, 1e5 states": torch.zeros(100_000)}
@@ -34,37 +45,39 @@ def rows() -> dict[str, torch.Tensor]:
     return {name: row.double() for name, row in result.items()}
 
 
-def steps_on_the_norm(row: torch.Tensor, zeta: float) -> int:
+def steps_on_the_norm(row: Row, zeta: float) -> int:
     """Newton steps that the package takes (the last one only finds that it may stop)."""
     calls = 0
-    original = entmax_module.deformed_log_of_exp
+    original = _solver.deformed_log_of_exp
 
-    def counted(*arguments: torch.Tensor) -> torch.Tensor:
+    def counted(log_w: Tensor, sparsity: Tensor) -> Tensor:
         nonlocal calls
         calls += 1
-        return original(*arguments)
+        found: Tensor = original(log_w, sparsity)
+        return found
 
-    entmax_module.deformed_log_of_exp = counted
+    _solver.deformed_log_of_exp = counted  # type: ignore[attr-defined]
     try:
-        entmax_module.entmax(row, zeta)
+        entmax(row, zeta)
     finally:
-        entmax_module.deformed_log_of_exp = original
+        _solver.deformed_log_of_exp = original  # type: ignore[attr-defined]
     return calls - 1
 
 
-def steps_on_the_sum(row: torch.Tensor, zeta: float) -> int:
+def steps_on_the_sum(row: Row, zeta: float) -> int:
     """Newton steps on f(c) = sum exp_zeta(x - c) - 1 from c = max x, to the same tolerance."""
-    y, c = row.numpy() - float(row.max()), 0.0
-    for step in range(1000):
-        p = np.exp(oracle.log_deformed_exp(y - c, zeta))
+    y, c = row - row.max(), row.new_zeros(())
+    sparsity = row.new_tensor(zeta)
+    for step in range(_MOST_STEPS):
+        p = log_of_deformed_exp(y - c, sparsity).exp()
         f = p.sum() - 1
-        if f <= 4 * np.finfo(np.float64).eps:
+        if f <= 4 * torch.finfo(row.dtype).eps:
             return step
-        change = f / (p[p > 0] ** (1 - zeta)).sum()
+        change = f / p[p > 0].pow(1 - zeta).sum()
         if c + change == c:
             return step
-        c += change
-    return 1000
+        c = c + change
+    return _MOST_STEPS
 
 
 def convergence() -> dict[str, dict[str, list[int]]]:
@@ -85,47 +98,44 @@ def flat_tail() -> dict[str, dict[str, float]]:
         row = torch.full((100_000,), -gap)
         row[:heavy] = 0.0
         sparsity = torch.tensor([zeta])
-        exact = oracle.probabilities(row.numpy(), float(sparsity))
+        exact = entmax(row.double(), sparsity.double())
         present = torch.ones_like(row, dtype=torch.bool)
         shifted, _ = shifted_scores(row, present)
-        log_max = entmax_module.solve_log_max_prob(shifted, sparsity, present)
+        log_max = _solver.solve_log_max_prob(shifted, sparsity, present)
         u = shifted * (-sparsity * log_max).exp()
-        divided = entmax_module.log_of_deformed_exp(u, sparsity).exp()
+        divided = log_of_deformed_exp(u, sparsity).exp()
         divided = divided / divided.sum()
         result[f"{heavy} at 0, the rest at -{gap}, zeta {zeta}"] = {
-            "divided by the sum": float(np.abs(divided.double().numpy() - exact).max()),
-            "last Newton step": float(
-                np.abs(entmax_module.entmax(row, sparsity).double().numpy() - exact).max()
-            ),
+            "divided by the sum": float((divided.double() - exact).abs().max()),
+            "last Newton step": float((entmax(row, sparsity).double() - exact).abs().max()),
         }
     return result
 
 
-def raw_merge(row: torch.Tensor, block: int) -> float:
+def raw_merge(row: Row, block: int) -> float:
     """Varentropy from the moments (m, z, e1, e2) about the running maximum, merged by blocks."""
-
-    def moments(part: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        m = part.max()
-        y = part - m
-        w = y.exp()
-        return m, w.sum(), (w * y).sum(), (w * y * y).sum()
-
-    first, *others = row.split(block)
-    state = moments(first)
-    for part in others:
-        new = moments(part)
-        m = new[0]
-        top = torch.maximum(state[0], m)
-        total = [torch.zeros(()) for _ in range(3)]
-        for m_i, z, e1, e2 in (state, new):
-            d = m_i - top
-            s = d.exp()
-            total[0] = total[0] + s * z
-            total[1] = total[1] + s * (e1 + d * z)
-            total[2] = total[2] + s * (e2 + 2 * d * e1 + d * d * z)
-        state = (top, *total)
-    _, z, e1, e2 = state
+    top, sums = _raw_moments(row[:block])
+    for part in row[block:].split(block):
+        other_top, others = _raw_moments(part)
+        new_top = torch.maximum(top, other_top)
+        parts = (_shifted(sums, top - new_top), _shifted(others, other_top - new_top))
+        top, sums = new_top, tuple(a + b for a, b in zip(*parts, strict=True))
+    z, e1, e2 = sums
     return float(e2 / z - (e1 / z) ** 2)
+
+
+def _raw_moments(part: Row) -> tuple[Tensor, tuple[Tensor, ...]]:
+    top = part.max()
+    y = part - top
+    w = y.exp()
+    return top, (w.sum(), (w * y).sum(), (w * y * y).sum())
+
+
+def _shifted(sums: tuple[Tensor, ...], d: Tensor) -> tuple[Tensor, ...]:
+    """The same sums about a maximum that is higher by -d."""
+    z, e1, e2 = sums
+    s = d.exp()
+    return s * z, s * (e1 + d * z), s * (e2 + 2 * d * e1 + d * d * z)
 
 
 def varentropy_in_float32() -> dict[str, dict[str, float]]:
@@ -137,8 +147,9 @@ def varentropy_in_float32() -> dict[str, dict[str, float]]:
     cases["gaussian std 1e-4 and one state 1 higher"] = outlier
     result = {}
     for name, row in cases.items():
-        exact = gibbs_oracle.statistics(row.numpy())["varentropy"]
+        exact = float(gibbs_statistics(row.double()).varentropy)
         p, surprisal = row.softmax(-1), -row.log_softmax(-1)
+        blocks = [gibbs_statistics(block) for block in row.split(1000)]
         values = {
             "raw moments of the surprisal": float(
                 (p * surprisal**2).sum() - (p * surprisal).sum() ** 2
@@ -146,29 +157,27 @@ def varentropy_in_float32() -> dict[str, dict[str, float]]:
             "raw moments about the maximum, merged": raw_merge(row, 1000),
             "central moments, one pass": float(gibbs_statistics(row).varentropy),
             "central moments, merged": float(
-                functools.reduce(
-                    GibbsStatistics.merge, [gibbs_statistics(b) for b in row.split(1000)]
-                ).varentropy
+                functools.reduce(GibbsStatistics.merge, blocks).varentropy
             ),
         }
         result[name] = {key: abs(value / exact - 1) for key, value in values.items()}
     return result
 
 
-def main() -> None:
-    """Measure and write everything."""
-    torch.set_num_threads(1)
-    figures = {
-        "command": "python -m benchmarks.numerics",
+def figures() -> dict[str, Any]:
+    """Everything measured."""
+    return {
+        "command": "python -m gibbsian.experiments.studies.numerics --out results",
         "torch": torch.__version__,
-        "zetas": ZETAS,
+        "zetas": list(ZETAS),
         "newton steps to rounding in float64": convergence(),
         "entmax in float32, largest error": flat_tail(),
         "varentropy in float32, relative error": varentropy_in_float32(),
     }
-    path = Path(__file__).parents[1] / "results" / "numerics.json"
-    path.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description="Measure accuracy and convergence.")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    torch.set_num_threads(1)
+    write_json(parser.parse_args().out / f"{NAME}.json", figures())

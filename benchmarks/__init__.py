@@ -1,1 +1,0 @@
-"""Measurements: each writes the figures that the documentation quotes under results/."""
