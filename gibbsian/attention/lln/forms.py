@@ -11,6 +11,7 @@ from gibbsian.attention.lln.diag import block_diagonal_attention
 from gibbsian.attention.lln.inputs import LLNInputs
 from gibbsian.attention.lln.scales import Scales
 from gibbsian.attention.lln.statistics import DiagonalBlocks, lln_statistics
+from gibbsian.numerics.masked import working_dtype
 
 
 def check_block_size(block_size: int) -> None:
@@ -35,42 +36,62 @@ def attend(
         return_statistics: also return `AttentionStatistics`.
     """
     with torch.autocast(inputs.query.device.type, enabled=False):
-        log_query, log_key = inputs.log_features(*scales)
-        value = inputs.value.to(log_key.dtype)
+        value = inputs.value.to(working_dtype(inputs.value))
         if inputs.dropout_p > 0:
             # A key leaves, or stays scaled up, for all queries of its head: linear in the keys,
             # and unbiased, since the denominators are not touched.
             kept = torch.dropout(torch.ones_like(value[..., :1]), inputs.dropout_p, True)
             value = value * kept
-        output = _long_range(inputs, log_query, log_key, value)
-        if block_size is not None and output.numel() > 0 and inputs.mask.keys > 0:
-            short_range, has_block = block_diagonal_attention(
-                inputs.query.to(log_key.dtype),
-                inputs.key.to(log_key.dtype),
-                value,
-                inputs.mask,
-                scale=inputs.scale,
-                block_size=block_size,
-            )
-            mean = (output + short_range) / 2
-            output = mean if has_block is None else torch.where(has_block, mean, output)
-        output = output.to(inputs.query.dtype)
+        form = _compiled if inputs.compiled else _plain
+        output = form(inputs, scales, value, block_size).to(inputs.query.dtype)
         if not return_statistics:
             return output
         diagonal = None
         if block_size is not None:
             diagonal = DiagonalBlocks(
-                query=inputs.query.to(log_key.dtype),
-                key=inputs.key.to(log_key.dtype),
+                query=inputs.query.to(value.dtype),
+                key=inputs.key.to(value.dtype),
                 scale=inputs.scale,
                 block_size=block_size,
             )
-        return output, lln_statistics(log_query, log_key, inputs.mask, diagonal)
+        return output, lln_statistics(*inputs.log_features(*scales), inputs.mask, diagonal)
 
 
-def _long_range(inputs: LLNInputs, log_query: Tensor, log_key: Tensor, value: Tensor) -> Tensor:
+def _plain(inputs: LLNInputs, scales: Scales, value: Tensor, block_size: int | None) -> Tensor:
+    log_query, log_key = inputs.log_features(*scales)
     log_key = inputs.without_absent(log_key)
     offset = inputs.mask.causal_offset
     if offset is None:
-        return bidirectional_lln(log_query, log_key, value)
-    return causal_lln(log_query, log_key, value, offset=offset)
+        output = bidirectional_lln(log_query, log_key, value)
+    else:
+        output = causal_lln(log_query, log_key, value, offset=offset)
+    if block_size is None or output.numel() == 0 or inputs.mask.keys == 0:
+        return output
+    short_range, has_block = block_diagonal_attention(
+        inputs.query.to(value.dtype),
+        inputs.key.to(value.dtype),
+        value,
+        inputs.mask,
+        scale=inputs.scale,
+        block_size=block_size,
+    )
+    mean = (output + short_range) / 2
+    return mean if has_block is None else torch.where(has_block, mean, output)
+
+
+def _compiled(inputs: LLNInputs, scales: Scales, value: Tensor, block_size: int | None) -> Tensor:
+    # numba takes half a second to import: only where it is used
+    from gibbsian.attention.lln.cpu.bidirectional_op import lln_bidirectional  # noqa: PLC0415
+    from gibbsian.attention.lln.cpu.causal_op import lln_causal  # noqa: PLC0415
+
+    query, key = inputs.query.float(), inputs.key.float()
+    shape = query.shape[:2]
+    query_scale, key_scale = (scale.float().expand(shape) for scale in scales)
+    present = inputs.mask.present
+    if present is not None:
+        present = present.expand(*shape, -1)
+    offset = inputs.mask.causal_offset
+    arguments = (query, key, value, query_scale * inputs.query_factor, key_scale, present)
+    if offset is None:
+        return lln_bidirectional(*arguments)[0]
+    return lln_causal(*arguments, offset)

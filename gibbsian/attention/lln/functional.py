@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import Unpack
 
+from gibbsian._dispatch import Backend
 from gibbsian._typing import Mask
 from gibbsian.attention.base import AttentionArguments, AttentionStatistics
 from gibbsian.attention.inputs import checked_inputs
@@ -64,6 +65,7 @@ def lln_attention(
     query_scale: float | Tensor | None = None,
     key_scale: float | Tensor | None = None,
     return_statistics: bool = False,
+    backend: Backend = "auto",
 ) -> (
     Float[Tensor, "batch heads queries value_dim"]
     | tuple[Float[Tensor, "batch heads queries value_dim"], AttentionStatistics]
@@ -118,7 +120,8 @@ def lln_attention(
             scale=scale,
             dropout_p=dropout_p,
             enable_gqa=enable_gqa,
-        )
+        ),
+        backend=backend,
     )
     return attend(
         inputs,
@@ -169,6 +172,7 @@ def lln_diag_attention(
     key_scale: float | Tensor | None = None,
     block_size: int = 64,
     return_statistics: bool = False,
+    backend: Backend = "auto",
 ) -> (
     Float[Tensor, "batch heads queries value_dim"]
     | tuple[Float[Tensor, "batch heads queries value_dim"], AttentionStatistics]
@@ -219,7 +223,8 @@ def lln_diag_attention(
             scale=scale,
             dropout_p=dropout_p,
             enable_gqa=enable_gqa,
-        )
+        ),
+        backend=backend,
     )
     return attend(
         inputs,

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gibbsian._dispatch import Backend, runs_on_cpu_kernels
 from gibbsian.attention.inputs import AttentionInputs
 from gibbsian.attention.lln.masks import LinearMask, linear_mask
 from gibbsian.numerics.masked import working_dtype
@@ -23,16 +24,26 @@ class LLNInputs:
     """Factor of the softmax scores that LLN imitates."""
     dropout_p: float
     """Probability with which a key is dropped from the numerators of its head, in [0, 1)."""
+    compiled: bool
+    """Whether the CPU kernels run this call."""
 
     @classmethod
-    def of(cls, inputs: AttentionInputs) -> "LLNInputs":
-        """Split the mask, and repeat grouped keys.
+    def of(
+        cls, inputs: AttentionInputs, *, backend: Backend = "auto", obstacles: tuple[str, ...] = ()
+    ) -> "LLNInputs":
+        """Split the mask, repeat grouped keys, choose the implementation.
 
         A repeated key costs no more than the query head that it serves, and gets the scale that
         matches that head.
 
+        Args:
+            inputs: checked.
+            backend: what the caller asked for.
+            obstacles: reasons why the CPU kernels cannot run, each a clause.
+
         Raises:
-            ArgumentError: a mask without linear form.
+            ArgumentError: a mask without linear form, or an unknown backend.
+            BackendUnavailableError: the backend asked for cannot run this call.
         """
         key, value = inputs.key, inputs.value
         if inputs.group > 1:
@@ -45,6 +56,9 @@ class LLNInputs:
             mask=linear_mask(inputs),
             scale=inputs.scale,
             dropout_p=inputs.dropout_p,
+            compiled=runs_on_cpu_kernels(
+                backend, inputs.query, inputs.key, inputs.value, obstacles=obstacles
+            ),
         )
 
     @property

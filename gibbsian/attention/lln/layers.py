@@ -51,7 +51,8 @@ class LLN(Attention):
         **arguments: Unpack[AttentionArguments],
     ) -> Tensor | tuple[Tensor, AttentionStatistics]:
         """`lln_attention` with the scales of this layer."""
-        inputs = LLNInputs.of(checked_inputs(query, key, value, **arguments))
+        backend = arguments.pop("backend", "auto")
+        inputs = LLNInputs.of(checked_inputs(query, key, value, **arguments), backend=backend)
         return attend(
             inputs,
             self.scales(inputs),
@@ -101,7 +102,8 @@ class LLNDiag(Attention):
         **arguments: Unpack[AttentionArguments],
     ) -> Tensor | tuple[Tensor, AttentionStatistics]:
         """`lln_diag_attention` with the scales of this layer."""
-        inputs = LLNInputs.of(checked_inputs(query, key, value, **arguments))
+        backend = arguments.pop("backend", "auto")
+        inputs = LLNInputs.of(checked_inputs(query, key, value, **arguments), backend=backend)
         return attend(
             inputs,
             self.scales(inputs),

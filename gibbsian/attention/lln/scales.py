@@ -86,9 +86,32 @@ def input_variances(
     """Variances of queries and keys over the visible positions that `moments` pools."""
     dtype, over = working_dtype(inputs.query), _POOLED[moments]
     mask = inputs.mask
+    if inputs.compiled and moments != "tensor":
+        pooled = moments == "running"
+        return (
+            _compiled_variance(inputs.query.to(dtype), mask.present_queries(), pooled=pooled),
+            _compiled_variance(inputs.key.to(dtype), mask.present, pooled=pooled),
+        )
     query = element_variance(inputs.query.to(dtype), mask.present_queries(), over=over)
     key = element_variance(inputs.key.to(dtype), mask.present, over=over)
     return query[..., 0, 0], key[..., 0, 0]
+
+
+def _compiled_variance(
+    elements: Tensor, present: Tensor | None, *, pooled: bool
+) -> Float[Tensor, "#batch #heads"]:
+    """`element_variance` of each sample and head; pooled over the samples without a graph."""
+    # numba takes half a second to import: only where it is used
+    from gibbsian.attention.lln.cpu.moments import lln_moments  # noqa: PLC0415
+
+    if present is not None:
+        present = present.expand(elements.shape[:-1])
+    variance, mean, count = lln_moments(elements, present)
+    if not pooled:
+        return variance
+    share = count / count.sum(dim=0).clamp_min(1)
+    deviation = mean - (share * mean).sum(dim=0)
+    return (share * (variance + deviation.square())).sum(dim=0, keepdim=True).detach()
 
 
 def _matched(inputs: LLNInputs, query_variance: Tensor, key_variance: Tensor) -> Scales:

@@ -17,19 +17,21 @@ def rows(tensor: Tensor) -> Rows:
     """(batch, heads, rows, features) where it lies; copied only if features are not contiguous."""
     if tensor.stride(-1) != 1 and tensor.shape[-1] > 1:
         tensor = tensor.contiguous()
-    return flat(tensor), np.array(tensor.stride()[:3], np.int64)
+    return _flat(tensor), np.array(tensor.stride()[:3], np.int64)
 
 
 def marks(present: Tensor | None) -> Rows:
     """(batch, heads, keys) booleans as bytes; empty = every key is present."""
     if present is None:
         return np.empty(0, np.uint8), np.zeros(3, np.int64)
+    if present.stride(-1) != 1:
+        present = present.contiguous()
     return numbers(present.view(torch.uint8))
 
 
 def numbers(tensor: Tensor) -> Rows:
     """(batch, heads, rows), where it lies."""
-    return flat(tensor), np.array(tensor.stride(), np.int64)
+    return _flat(tensor), np.array(tensor.stride(), np.int64)
 
 
 def empty(*shape: int) -> Tensor:
@@ -47,7 +49,12 @@ def padded_size(size: int) -> int:
     return -(-size // LANES) * LANES
 
 
-def flat(tensor: Tensor) -> Any:
+def vector(per_head: Tensor) -> Any:
+    """(batch, heads) as one row, whatever its strides."""
+    return per_head.detach().reshape(-1).numpy()
+
+
+def _flat(tensor: Tensor) -> Any:
     """What the tensor spans, as one row."""
     tensor = tensor.detach()
     if tensor.numel() == 0:

@@ -1,0 +1,179 @@
+"""Mean and variance of the elements of each head, in one pass, differentiable once."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gibbsian.attention.lln.cpu import memory as space
+from gibbsian.attention.lln.cpu.features import BLOCK, head_start
+from gibbsian.numerics.cpu.jit import kernel
+from gibbsian.numerics.cpu.threads import run
+
+_SEGMENT = 4096
+"""Rows of a task."""
+
+_ZERO = np.float32(0)
+
+
+@kernel
+def _moments(
+    task: int,
+    worker: int,
+    segments: int,
+    heads: int,
+    count: int,
+    width: int,
+    elements: Any,
+    strides: Any,
+    present: Any,
+    present_strides: Any,
+    moments: Any,
+) -> None:
+    """Number of present rows of a segment, mean of their elements and squared deviations.
+
+    Blocks merge as central moments do: sums of squares would cancel where the mean is large.
+    """
+    head = task // segments
+    first = task % segments * _SEGMENT
+    stop = min(count, first + _SEGMENT)
+    start, step = head_start(strides, head, heads), strides[2]
+    seen = head_start(present_strides, head, heads)
+    total, mean, squares = 0, 0.0, 0.0
+    for row in range(first, stop, BLOCK):
+        end = min(stop, row + BLOCK)
+        found, partial = 0, _ZERO
+        for r in range(row, end):
+            if present.size == 0 or present[seen + r * present_strides[2]] != 0:
+                found += 1
+                for x in elements[start + r * step : start + r * step + width]:
+                    partial += x
+        if found == 0:
+            continue
+        block_mean = partial / np.float32(found * width)
+        partial = _ZERO
+        for r in range(row, end):
+            if present.size == 0 or present[seen + r * present_strides[2]] != 0:
+                for x in elements[start + r * step : start + r * step + width]:
+                    partial += (x - block_mean) * (x - block_mean)
+        difference = block_mean - mean
+        squares += partial + difference * difference * width * total * found / (total + found)
+        total += found
+        mean += difference * found / total
+    moments[task, 0], moments[task, 1], moments[task, 2] = total, mean, squares
+
+
+@kernel
+def _differentiate(
+    task: int,
+    worker: int,
+    segments: int,
+    heads: int,
+    count: int,
+    width: int,
+    elements: Any,
+    strides: Any,
+    present: Any,
+    present_strides: Any,
+    centers: Any,
+    slopes: Any,
+    gradient: Any,
+) -> None:
+    """gradient = slope (element - center) at present rows, 0 elsewhere."""
+    head = task // segments
+    first = task % segments * _SEGMENT
+    start, step = head_start(strides, head, heads), strides[2]
+    seen = head_start(present_strides, head, heads)
+    slope, center = slopes[head], centers[head]
+    for r in range(first, min(count, first + _SEGMENT)):
+        at = (head * count + r) * width
+        target = gradient[at : at + width]
+        if present.size == 0 or present[seen + r * present_strides[2]] != 0:
+            row = elements[start + r * step : start + r * step + width]
+            for f in range(width):
+                target[f] = slope * (row[f] - center)
+        else:
+            target[:] = _ZERO
+
+
+@torch.library.custom_op("gibbsian::lln_moments", mutates_args=())
+def lln_moments(elements: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Variance and mean of the elements of each head at its present rows, and their number.
+
+    Args:
+        elements: (batch, heads, rows, width) float32, any strides.
+        present: (batch, heads, rows) boolean; None = all.
+
+    Returns:
+        Each (batch, heads) float32; 0 where no row is present. Differentiable in the variance.
+    """
+    batch, heads, rows, width = elements.shape
+    segments = max(1, -(-rows // _SEGMENT))
+    parts = torch.empty(batch * heads * segments, 3, dtype=torch.float64)
+    run(
+        _moments,
+        batch * heads * segments,
+        segments,
+        heads,
+        rows,
+        width,
+        *space.rows(elements),
+        *space.marks(present),
+        parts.numpy(),
+    )
+    total, mean, squares = parts.view(batch, heads, segments, 3).unbind(dim=-1)
+    count = total.sum(dim=-1)
+    share = total / count.clamp_min(1).unsqueeze(-1)
+    overall = (share * mean).sum(dim=-1)
+    between = (share * (mean - overall.unsqueeze(-1)).square()).sum(dim=-1)
+    variance = squares.sum(dim=-1) / (count * width).clamp_min(1) + between
+    return variance.float(), overall.float(), (count * width).float()
+
+
+@lln_moments.register_fake
+def _(elements: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    del present
+    variance, mean, count = (elements.new_empty(elements.shape[:2]) for _ in range(3))
+    return variance, mean, count
+
+
+@torch.library.custom_op("gibbsian::lln_moments_backward", mutates_args=())
+def _backward(elements: Tensor, present: Tensor | None, center: Tensor, slope: Tensor) -> Tensor:
+    batch, heads, rows, width = elements.shape
+    gradient = space.empty(*elements.shape)
+    segments = -(-rows // _SEGMENT)
+    run(
+        _differentiate,
+        batch * heads * segments,
+        segments,
+        heads,
+        rows,
+        width,
+        *space.rows(elements),
+        *space.marks(present),
+        space.vector(center),
+        space.vector(slope),
+        gradient.view(-1).numpy(),
+    )
+    return gradient
+
+
+@_backward.register_fake
+def _(elements: Tensor, present: Tensor | None, center: Tensor, slope: Tensor) -> Tensor:
+    del present, center, slope
+    return elements.new_empty(elements.shape)
+
+
+def _save(ctx: Any, inputs: Any, output: tuple[Tensor, Tensor, Tensor]) -> None:
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(*inputs, *output[1:])
+
+
+def _differentiate_op(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Tensor, None]:
+    elements, present, mean, count = ctx.saved_tensors
+    slope = 2 * upstream / count.clamp_min(1)
+    return _backward(elements, present, mean, slope), None
+
+
+lln_moments.register_autograd(_differentiate_op, setup_context=_save)
