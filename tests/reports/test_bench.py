@@ -239,6 +239,10 @@ def test_no_page_of_what_is_wrong_or_quick_or_has_no_place(results, tmp_path):
     assert not (root / PAGE).exists()
 
 
+def test_readme_has_the_place_for_the_table():
+    assert "a table\n" in replace_between((ROOT / README).read_text(), "a table\n")
+
+
 @pytest.mark.skipif(not RESULTS.exists(), reason="no full run is committed yet")
 def test_what_is_committed_is_what_the_results_give():
     results = json.loads(RESULTS.read_text())
