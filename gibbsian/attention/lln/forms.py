@@ -13,11 +13,21 @@ from gibbsian.attention.lln.scales import Scales
 from gibbsian.attention.lln.statistics import DiagonalBlocks, lln_statistics
 from gibbsian.numerics.masked import working_dtype
 
+_LARGEST_COMPILED_BLOCK = 1024
+"""Larger blocks are no short range: their scratch would no longer fit a cache."""
+
 
 def check_block_size(block_size: int) -> None:
     """Raise `ArgumentError` unless blocks of this size can be."""
     if block_size < 1:
         raise ArgumentError(f"`block_size` must be >= 1, got {block_size}. 64 is the usual size.")
+
+
+def block_obstacles(block_size: int) -> tuple[str, ...]:
+    """Why the CPU kernels cannot run blocks of this size, if they cannot."""
+    if block_size <= _LARGEST_COMPILED_BLOCK:
+        return ()
+    return (f"block_size is {block_size} (the kernels take up to {_LARGEST_COMPILED_BLOCK})",)
 
 
 def attend(
@@ -91,7 +101,8 @@ def _compiled(inputs: LLNInputs, scales: Scales, value: Tensor, block_size: int 
     if present is not None:
         present = present.expand(*shape, -1)
     offset = inputs.mask.causal_offset
-    arguments = (query, key, value, query_scale * inputs.query_factor, key_scale, present)
+    tensors = (query, key, value, query_scale * inputs.query_factor, key_scale, present)
+    blocks = (min(block_size or 0, key.shape[-2]), inputs.scale)
     if offset is None:
-        return lln_bidirectional(*arguments)[0]
-    return lln_causal(*arguments, offset)
+        return lln_bidirectional(*tensors, *blocks)[0]
+    return lln_causal(*tensors, offset, *blocks)

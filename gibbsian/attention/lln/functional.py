@@ -10,7 +10,7 @@ from gibbsian._dispatch import Backend
 from gibbsian._typing import Mask
 from gibbsian.attention.base import AttentionArguments, AttentionStatistics
 from gibbsian.attention.inputs import checked_inputs
-from gibbsian.attention.lln.forms import attend, check_block_size
+from gibbsian.attention.lln.forms import attend, block_obstacles, check_block_size
 from gibbsian.attention.lln.inputs import LLNInputs
 from gibbsian.attention.lln.scales import Scales, fixed_scales, input_scales, unit_scales
 
@@ -93,6 +93,8 @@ def lln_attention(
             to the variances of each sample and head over its visible positions, with it to
             variance 1, so that no row depends on later positions. Modules keep running variances.
         return_statistics: also return `AttentionStatistics`, in O(queries keys head_dim) time.
+        backend: "auto" (the fastest that can run), "reference" (plain torch) or "cpu" (compiled
+            kernels, for float32 and narrower).
 
     Returns:
         The mixed values in the dtype of `query`, 0 for a query that sees no key; with
@@ -102,10 +104,12 @@ def lln_attention(
     Raises:
         ArgumentError: inputs that do not fit (`gibbsian.attention.inputs`), a mask with no linear
             form, or one scale without the other.
+        BackendUnavailableError: the backend asked for cannot run this call.
 
     Notes:
         Computed in float32 or wider. Every denominator is at least 1 without an epsilon. O(N
-        head_dim value_dim) time, O(N head_dim) memory, derivatives to second order.
+        head_dim value_dim) time, O(N head_dim) memory. Derivatives to second order by the
+        reference, first ones only by the CPU kernels.
 
     References:
         Nahshan, Kampeas & Haleva, arXiv 2311.13541v4, (8)-(11); docs/derivations/lln.md.
@@ -197,6 +201,7 @@ def lln_diag_attention(
         key_scale: as there.
         block_size: keys in a block, >= 1. Blocks are counted over present keys; the last is ragged.
         return_statistics: as there, of the mean.
+        backend: as there; the CPU kernels take blocks of up to 1024 keys.
 
     Returns:
         The mixed values. A query that stands at no present key (padding, or more queries than keys)
@@ -225,6 +230,7 @@ def lln_diag_attention(
             enable_gqa=enable_gqa,
         ),
         backend=backend,
+        obstacles=block_obstacles(block_size),
     )
     return attend(
         inputs,

@@ -7,7 +7,7 @@ from typing_extensions import Unpack
 
 from gibbsian.attention.base import Attention, AttentionArguments, AttentionStatistics
 from gibbsian.attention.inputs import checked_inputs
-from gibbsian.attention.lln.forms import attend, check_block_size
+from gibbsian.attention.lln.forms import attend, block_obstacles, check_block_size
 from gibbsian.attention.lln.inputs import LLNInputs
 from gibbsian.attention.lln.scales import MatchedScales
 
@@ -103,7 +103,11 @@ class LLNDiag(Attention):
     ) -> Tensor | tuple[Tensor, AttentionStatistics]:
         """`lln_diag_attention` with the scales of this layer."""
         backend = arguments.pop("backend", "auto")
-        inputs = LLNInputs.of(checked_inputs(query, key, value, **arguments), backend=backend)
+        inputs = LLNInputs.of(
+            checked_inputs(query, key, value, **arguments),
+            backend=backend,
+            obstacles=block_obstacles(self.block_size),
+        )
         return attend(
             inputs,
             self.scales(inputs),

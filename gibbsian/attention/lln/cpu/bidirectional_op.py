@@ -15,6 +15,7 @@ from gibbsian.attention.lln.cpu.bidirectional import (
     scratch_size,
     sum_keys,
 )
+from gibbsian.attention.lln.cpu.diagonal_blocks import DiagonalBlocks
 from gibbsian.numerics.cpu.threads import run
 
 
@@ -26,6 +27,8 @@ def lln_bidirectional(
     query_scale: Tensor,
     key_scale: Tensor,
     present: Tensor | None,
+    block_size: int,
+    scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output of every query over all present keys, and the state of these keys.
 
@@ -36,6 +39,8 @@ def lln_bidirectional(
         query_scale: (batch, heads) float32; log features are scale * query.
         key_scale: the same.
         present: (batch, heads, keys) boolean; None = all.
+        block_size: of the diagonal blocks of LLN+Diag; 0 = LLN alone.
+        scale: of the blocks' scores.
 
     Returns:
         The output; and for the backward pass the memory and (maximum, mass) of all keys, whose
@@ -89,6 +94,8 @@ def lln_bidirectional(
         output.view(-1).numpy(),
         space.scratch(tasks, size),
     )
+    if block_size > 0:
+        DiagonalBlocks(query, key, value, present, None, block_size, scale).average(output)
     return output, memory, sums
 
 
@@ -100,8 +107,10 @@ def _(
     query_scale: Tensor,
     key_scale: Tensor,
     present: Tensor | None,
+    block_size: int,
+    scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    del key, query_scale, key_scale, present
+    del key, query_scale, key_scale, present, block_size, scale
     output = query.new_empty((*query.shape[:3], value.shape[-1]))
     return output, *_state_like(query, value)
 
@@ -115,20 +124,25 @@ def _backward(
     query_scale: Tensor,
     key_scale: Tensor,
     present: Tensor | None,
+    block_size: int,
+    scale: float,
     memory: Tensor,
     sums: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     batch, heads, queries, head_dim = query.shape
     keys, value_dim = value.shape[-2:]
     size = scratch_size(head_dim, value_dim)
-    gradients = [space.empty(*tensor.shape) for tensor in (query, key, value)]
+    gradients = tuple(space.empty(*tensor.shape) for tensor in (query, key, value))
     grad_query, grad_key, grad_value = (tensor.view(-1).numpy() for tensor in gradients)
     segments = -(-queries // SEGMENT)
     tasks = batch * heads * segments
     grad_memory = space.empty(tasks, *memory.shape[1:])
     grad_mass = space.empty(tasks, memory.shape[1])
     grad_query_scale = torch.empty(tasks, dtype=torch.float64)
-    shares = torch.ones(1).expand(batch, heads, queries)
+    shares, blocks = torch.ones(1).expand(batch, heads, queries), None
+    if block_size > 0:
+        blocks = DiagonalBlocks(query, key, value, present, None, block_size, scale)
+        shares = blocks.shares
     run(
         differentiate_queries,
         tasks,
@@ -179,6 +193,8 @@ def _backward(
         parts.view(batch, heads, -1).sum(dim=-1).float()
         for parts in (grad_query_scale, grad_key_scale)
     )
+    if blocks is not None:
+        blocks.add_gradients(upstream, gradients)
     return *gradients, *grad_scales
 
 
@@ -191,20 +207,25 @@ def _(
     query_scale: Tensor,
     key_scale: Tensor,
     present: Tensor | None,
+    block_size: int,
+    scale: float,
     memory: Tensor,
     sums: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    del upstream, present, memory, sums
+    del upstream, present, memory, sums, block_size, scale
     return tuple(x.new_empty(x.shape) for x in (query, key, value, query_scale, key_scale))
 
 
 def _save(ctx: Any, inputs: Any, output: Any) -> None:
+    *tensors, ctx.block_size, ctx.scale = inputs
     ctx.mark_non_differentiable(*output[1:])
-    ctx.save_for_backward(*inputs, *output[1:])
+    ctx.save_for_backward(*tensors, *output[1:])
 
 
 def _differentiate(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-    return *_backward(upstream, *ctx.saved_tensors), None
+    *tensors, memory, sums = ctx.saved_tensors
+    gradients = _backward(upstream, *tensors, ctx.block_size, ctx.scale, memory, sums)
+    return *gradients, None, None, None
 
 
 lln_bidirectional.register_autograd(_differentiate, setup_context=_save)

@@ -12,6 +12,7 @@ from gibbsian.attention.lln.cpu.causal import (
     differentiate_causally,
     scratch_size,
 )
+from gibbsian.attention.lln.cpu.diagonal_blocks import DiagonalBlocks
 from gibbsian.numerics.cpu.threads import num_workers, run
 
 
@@ -24,6 +25,8 @@ def lln_causal(
     key_scale: Tensor,
     present: Tensor | None,
     offset: int,
+    block_size: int,
+    scale: float,
 ) -> Tensor:
     """Output of every query i over the present keys j <= i + offset.
 
@@ -50,6 +53,8 @@ def lln_causal(
         output.view(-1).numpy(),
         space.scratch(batch * heads, scratch_size(head_dim, value_dim, 0)),
     )
+    if block_size > 0:
+        DiagonalBlocks(query, key, value, present, offset, block_size, scale).average(output)
     return output
 
 
@@ -62,8 +67,10 @@ def _(
     key_scale: Tensor,
     present: Tensor | None,
     offset: int,
+    block_size: int,
+    scale: float,
 ) -> Tensor:
-    del key, query_scale, key_scale, present, offset
+    del key, query_scale, key_scale, present, offset, block_size, scale
     return query.new_empty((*query.shape[:3], value.shape[-1]))
 
 
@@ -77,12 +84,17 @@ def _backward(
     key_scale: Tensor,
     present: Tensor | None,
     offset: int,
+    block_size: int,
+    scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     batch, heads, queries, head_dim = query.shape
     keys, value_dim = value.shape[-2:]
     tensors = (query, key, value, query_scale, key_scale)
     gradients = tuple(space.empty(*tensor.shape) for tensor in tensors)
-    shares = torch.ones(1).expand(batch, heads, queries)
+    shares, blocks = torch.ones(1).expand(batch, heads, queries), None
+    if block_size > 0:
+        blocks = DiagonalBlocks(query, key, value, present, offset, block_size, scale)
+        shares = blocks.shares
     tasks = batch * heads
     # A chunk may be as short as one query; pages that are not written to cost nothing.
     chunks = num_workers(tasks), max(1, queries)
@@ -108,6 +120,8 @@ def _backward(
         space.empty(*chunks, space.padded_size(head_dim)).numpy(),
         np.empty(chunks, np.int64),
     )
+    if blocks is not None:
+        blocks.add_gradients(upstream, gradients[:3])
     return gradients
 
 
@@ -121,19 +135,22 @@ def _(
     key_scale: Tensor,
     present: Tensor | None,
     offset: int,
+    block_size: int,
+    scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    del upstream, present, offset
+    del upstream, present, offset, block_size, scale
     return tuple(x.new_empty(x.shape) for x in (query, key, value, query_scale, key_scale))
 
 
 def _save(ctx: Any, inputs: Any, output: Tensor) -> None:
     del output
-    ctx.save_for_backward(*inputs[:-1])
-    ctx.offset = inputs[-1]
+    *tensors, ctx.offset, ctx.block_size, ctx.scale = inputs
+    ctx.save_for_backward(*tensors)
 
 
 def _differentiate(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-    return *_backward(upstream, *ctx.saved_tensors, ctx.offset), None, None
+    numbers = ctx.offset, ctx.block_size, ctx.scale
+    return *_backward(upstream, *ctx.saved_tensors, *numbers), None, None, None, None
 
 
 lln_causal.register_autograd(_differentiate, setup_context=_save)

@@ -18,6 +18,22 @@ _ZERO = np.float32(0)
 
 
 @kernel
+def _total(row: Any) -> float:
+    total = _ZERO
+    for f in range(row.size):
+        total += row[f]
+    return total
+
+
+@kernel
+def _squares(row: Any, center: float) -> float:
+    total = _ZERO
+    for f in range(row.size):
+        total += (row[f] - center) * (row[f] - center)
+    return total
+
+
+@kernel
 def _moments(
     task: int,
     worker: int,
@@ -41,22 +57,24 @@ def _moments(
     start, step = head_start(strides, head, heads), strides[2]
     seen = head_start(present_strides, head, heads)
     total, mean, squares = 0, 0.0, 0.0
+    # without gaps a block is one long row
+    joined = BLOCK if step == width and present.size == 0 else 1
     for row in range(first, stop, BLOCK):
         end = min(stop, row + BLOCK)
         found, partial = 0, _ZERO
-        for r in range(row, end):
+        for r in range(row, end, joined):
             if present.size == 0 or present[seen + r * present_strides[2]] != 0:
-                found += 1
-                for x in elements[start + r * step : start + r * step + width]:
-                    partial += x
+                rows = min(joined, end - r)
+                found += rows
+                partial += _total(elements[start + r * step :][: rows * width])
         if found == 0:
             continue
         block_mean = partial / np.float32(found * width)
         partial = _ZERO
-        for r in range(row, end):
+        for r in range(row, end, joined):
             if present.size == 0 or present[seen + r * present_strides[2]] != 0:
-                for x in elements[start + r * step : start + r * step + width]:
-                    partial += (x - block_mean) * (x - block_mean)
+                rows = min(joined, end - r)
+                partial += _squares(elements[start + r * step :][: rows * width], block_mean)
         difference = block_mean - mean
         squares += partial + difference * difference * width * total * found / (total + found)
         total += found
@@ -80,19 +98,22 @@ def _differentiate(
     slopes: Any,
     gradient: Any,
 ) -> None:
-    """gradient = slope (element - center) at present rows, 0 elsewhere."""
+    """Slope times (element - center) at present rows, 0 elsewhere."""
     head = task // segments
     first = task % segments * _SEGMENT
     start, step = head_start(strides, head, heads), strides[2]
     seen = head_start(present_strides, head, heads)
     slope, center = slopes[head], centers[head]
-    for r in range(first, min(count, first + _SEGMENT)):
-        at = (head * count + r) * width
-        target = gradient[at : at + width]
+    stop = min(count, first + _SEGMENT)
+    # without gaps a segment is one long row
+    joined = _SEGMENT if step == width and present.size == 0 else 1
+    for r in range(first, stop, joined):
+        size = min(joined, stop - r) * width
+        target = gradient[(head * count + r) * width :][:size]
         if present.size == 0 or present[seen + r * present_strides[2]] != 0:
-            row = elements[start + r * step : start + r * step + width]
-            for f in range(width):
-                target[f] = slope * (row[f] - center)
+            line = elements[start + r * step :][:size]
+            for f in range(size):
+                target[f] = slope * (line[f] - center)
         else:
             target[:] = _ZERO
 
