@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from gibbsian.attention.lln.cpu.features import BLOCK, BYTES, head_start, padded, take, tile_rows
+from gibbsian.attention.lln.cpu.features import (
+    BLOCK,
+    BYTES,
+    head_start,
+    pack_rows,
+    padded,
+    rescale,
+    take,
+    tile_rows,
+)
 from gibbsian.numerics.cpu.elementary import exp
 from gibbsian.numerics.cpu.jit import kernel
 from gibbsian.numerics.cpu.matmul import multiply
@@ -128,17 +137,16 @@ def pack_listed(
     rows: Any, start: int, step: int, places: Any, count: int, width: int, panels: Any
 ) -> None:
     """The transpose of the listed rows, as `multiply` reads its B."""
-    for first in range(0, padded(count), PANEL):
-        panel = panels[first * width : (first + PANEL) * width].reshape(width, PANEL)
-        for column in range(PANEL):
-            r = first + column
+    if places[count - 1] - places[0] == count - 1:
+        pack_rows(rows, start + places[0] * step, step, count, width, panels)
+        return
+    for r in range(padded(count)):
+        place = r // PANEL * PANEL * width + r % PANEL
+        for k in range(width):
+            value = _ZERO
             if r < count:
-                source = rows[start + places[r] * step :][:width]
-                for k in range(width):
-                    panel[k, column] = source[k]
-            else:
-                for k in range(width):
-                    panel[k, column] = _ZERO
+                value = rows[start + places[r] * step + k]
+            panels[place + k * PANEL] = value
 
 
 @kernel
@@ -262,8 +270,7 @@ def average_blocks(
                 write_softmax(scores[r], visible, scale, _HALF)
             if consecutive(listed, rows, value_dim):
                 place = out_start + listed[0] * value_dim
-                for x in range(place, place + rows * value_dim):
-                    output[x] *= _HALF
+                rescale(output[place:][: rows * value_dim], _HALF)
                 multiply(
                     scores.ctypes.data,
                     columns,

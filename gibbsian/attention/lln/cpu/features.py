@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gibbsian.attention.lln.cpu.transpose import transpose_square
 from gibbsian.numerics.cpu.elementary import exp
 from gibbsian.numerics.cpu.jit import kernel
 from gibbsian.numerics.cpu.simd import LANES, PANEL, TILE_ROWS, maximum
@@ -52,33 +53,34 @@ def write_transposed(matrix: Any, rows: int, depth: int, panels: Any) -> None:
 
     Column j of it is in panel j // PANEL; columns up to the next multiple of `LANES` are 0.
     """
-    for first in range(0, padded(rows), PANEL):
-        panel = panels[first * depth : (first + PANEL) * depth].reshape(depth, PANEL)
-        for column in range(PANEL):
-            row = first + column
-            if row < rows:
-                source = matrix[row]
-                for k in range(depth):
-                    panel[k, column] = source[k]
-            else:
-                for k in range(depth):
-                    panel[k, column] = _ZERO
+    pack_rows(matrix.reshape(matrix.size), 0, matrix.shape[1], rows, depth, panels)
 
 
 @kernel
 def pack_rows(rows: Any, start: int, step: int, count: int, width: int, panels: Any) -> None:
-    """`write_transposed` of rows where they lie."""
-    for first in range(0, padded(count), PANEL):
-        panel = panels[first * width : (first + PANEL) * width].reshape(width, PANEL)
-        for column in range(PANEL):
-            r = first + column
-            if r < count:
-                source = rows[start + r * step : start + r * step + width]
+    """`write_transposed` of `count` rows where they lie."""
+    whole = width // LANES * LANES
+    for first in range(0, padded(count), LANES):
+        # position of (0, first) of the transpose
+        place = first // PANEL * PANEL * width + first % PANEL
+        if first + LANES <= count:
+            for k in range(0, whole, LANES):
+                transpose_square(
+                    rows.ctypes.data + (start + first * step + k) * BYTES,
+                    step,
+                    panels.ctypes.data + (place + k * PANEL) * BYTES,
+                    PANEL,
+                )
+            for r in range(LANES):
+                for k in range(whole, width):
+                    panels[place + k * PANEL + r] = rows[start + (first + r) * step + k]
+        else:
+            for r in range(LANES):
                 for k in range(width):
-                    panel[k, column] = source[k]
-            else:
-                for k in range(width):
-                    panel[k, column] = _ZERO
+                    value = _ZERO
+                    if first + r < count:
+                        value = rows[start + (first + r) * step + k]
+                    panels[place + k * PANEL + r] = value
 
 
 @kernel
