@@ -62,7 +62,7 @@ class Contender:
     finite and not all zero."""
     check: Callable[[], Check] | None = None
     """A check of its own, in place of the comparison on the timed tensors."""
-    bound: float = 1e-4
+    bound: float = 5e-5
     """Largest relative error of an output or gradient that counts as right."""
     row_dim: int = -2
     """Dimension of the rows in every output."""

@@ -21,7 +21,7 @@ SPARSE_STD = 2.8
 """The same where SmoothStep() has to leave at most 2 % of the keys: a little less than 2 %."""
 DECODING_STD = 4.0
 """The same for the concentrated heads of decoding."""
-_COUNTED_ROWS = 256
+_COUNTED_ROWS = 128
 """Rows of each head in which the support is counted."""
 _SPARSE, _DENSE = SmoothStep(), Constant(zeta=0.0)
 
@@ -76,7 +76,7 @@ def aes(
             schedule, is_causal=is_causal, detach_statistics=detach_statistics
         ),
         # sharp rows amplify the roundings of scores of size 20
-        bound=1e-3,
+        bound=1e-4,
     )
 
 
@@ -86,7 +86,10 @@ def sparse_facts(*, is_causal: bool) -> "SupportFacts":
 
 
 class SupportFacts:
-    """Measures the support of sampled rows: kept keys over visible keys, both summed."""
+    """Measures the support of sampled rows: kept keys over visible keys, both summed.
+
+    In float64, which no fast kernel takes: the facts of a case do not hang on what it times.
+    """
 
     def __init__(self, schedule: Schedule, is_causal: bool) -> None:
         self._schedule = schedule
@@ -94,7 +97,7 @@ class SupportFacts:
 
     def __call__(self, tensors: Tensors) -> dict[str, float]:
         """Support and sparsity, means over the rows."""
-        query, key, value = (tensors[n].detach() for n in ("query", "key", "value"))
+        query, key, value = (tensors[n].detach().double() for n in ("query", "key", "value"))
         rows = sampled_rows(query.shape[-2], _COUNTED_ROWS)
         mask = torch.arange(key.shape[-2]) <= rows.unsqueeze(-1) if self._is_causal else None
         with torch.no_grad():
@@ -152,7 +155,7 @@ _ENTMAX15 = Contender(
     name="entmax package: entmax15",
     prepare=peers.entmax15_attention,
     reference=attention_rows(Constant(zeta=0.5)),
-    bound=1e-3,
+    bound=1e-4,
     package="entmax",
     note="alpha = 1.5 in every row; scores materialised",
 )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from gibbsian._errors import ArgumentError, DataError
-from gibbsian.experiments.bench.case import Case, Contender, Mode, Operation, random_cotangents
+from gibbsian.experiments.bench.case import Case, Contender, Operation, random_cotangents
 from gibbsian.experiments.bench.memory import Child, measure_here, measure_in_child
 from gibbsian.experiments.bench.registry import all_cases, select
 from gibbsian.experiments.bench.timing import (
@@ -254,12 +255,16 @@ def _checked(
     except ImportError as error:
         return _missing(contender.package or str(error.name), error), None
     except Exception as error:  # noqa: BLE001  (one contender's failure must not end the others' run)
-        detail = " ".join(f"{type(error).__name__}: {error}".split())
-        return {"status": "failed", "detail": detail[:300]}, None
+        return _failure(error), None
     report = {"error": check.error, "bound": check.bound, "against": check.against}
     if not check.passed:
         return {"status": "WRONG", "check": report}, None
     return {"status": "ok", "check": report, "first_call_s": first}, operation
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    detail = " ".join(f"{type(error).__name__}: {error}".split())
+    return {"status": "failed", "detail": detail[:300]}
 
 
 def _missing(package: str, error: ImportError) -> dict[str, Any]:
@@ -270,8 +275,12 @@ def _missing(package: str, error: ImportError) -> dict[str, Any]:
 
 def _first_call(case: Case, operation: Operation) -> float:
     """Seconds of the very first call, in which kernels are compiled or read from their cache."""
-    mode: Mode = "iteration" if case.mode == "iteration" else "forward"
-    return seconds_of(operation, mode, None)
+    if case.mode != "gradients":
+        return seconds_of(operation, case.mode, None)
+    start = time.perf_counter()
+    outputs = operation.call()
+    torch.autograd.grad(outputs, list(operation.leaves.values()), random_cotangents(outputs))
+    return time.perf_counter() - start
 
 
 def _measure_bytes(case: Case, config: BenchConfig, observer: BenchObserver) -> _Measured:
@@ -280,7 +289,10 @@ def _measure_bytes(case: Case, config: BenchConfig, observer: BenchObserver) -> 
         observer.on_step(f"measuring {contender.name}")
         if config.quick:
             # Bytes so small mean nothing anywhere, and starting a process takes seconds.
-            found = measure_here(case, contender)
+            try:
+                found = measure_here(case, contender)
+            except Exception as error:  # noqa: BLE001  (as where seconds are measured)
+                found = _failure(error)
         else:
             child = Child(case=case.name, contender=contender.name, threads=config.threads)
             found = measure_in_child(child, timeout=_CHILD_TIMEOUT)

@@ -153,3 +153,9 @@ def test_settings_are_checked():
     for bad in ({"repeats": 0}, {"threads": 0}, {"budget": -1.0}, {"budget": float("nan")}):
         with pytest.raises(ArgumentError, match=next(iter(bad))):
             BenchConfig(**bad)
+
+
+def test_bytes_that_cannot_be_measured_say_why(tmp_path):
+    case = small.case(small.contender("b", small.broken), ratios=(), quantity="bytes")
+    found = run([case], tmp_path / "out.json")["cases"]["softmax-16"]["contenders"]["b"]
+    assert (found["status"], found["detail"]) == ("failed", "RuntimeError: no such kernel")
