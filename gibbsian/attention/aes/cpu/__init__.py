@@ -1,0 +1,1 @@
+"""Adaptive entropy sparsity in compiled code. Needs numba."""

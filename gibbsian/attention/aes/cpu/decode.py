@@ -1,0 +1,161 @@
+r"""A few queries against many keys: one pass over the keys, values read on the support only."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gibbsian.attention.aes.cpu.decode_kernels import (
+    NUM_MOMENTS,
+    merge_moments,
+    mix_rows,
+    score_stretches,
+)
+from gibbsian.attention.inputs import AttentionInputs
+from gibbsian.normalizers.schedules import Schedule
+from gibbsian.numerics.cpu.simd import KEY_BLOCK
+from gibbsian.numerics.cpu.threads import num_workers, run
+from gibbsian.statistics import GibbsStatistics
+
+_TASKS = 32
+"""Stretches of keys are cut so that there are about so many tasks, to share them out evenly."""
+_SHORTEST = 2048
+"""Keys of a stretch: a task should take longer than its start."""
+
+
+def decode(
+    inputs: AttentionInputs, schedule: Schedule
+) -> tuple[Tensor, GibbsStatistics, Tensor, Tensor]:
+    """Adaptive attention of few queries.
+
+    Returns:
+        (batch, heads, queries, value_dim) float32, then for each row (batch, heads, queries) its
+        statistics, sparsity and number of keys with a weight.
+    """
+    rows = Rows(inputs)
+    rows.score(np.arange(len(rows.owners)))
+    statistics = rows.statistics()
+    zeta = schedule(statistics)
+    output, support = rows.mix(zeta, statistics.max_score)
+    shape = rows.shape
+    return output.view(*shape, rows.value_dim), statistics, zeta, support.view(shape)
+
+
+class Rows:
+    """The rows of one call, and the scratch space between the passes.
+
+    A key head of a sample owns the rows of all queries that it serves.
+    """
+
+    def __init__(self, inputs: AttentionInputs) -> None:
+        batch, heads, count, dim = inputs.query.shape
+        key_heads, keys = inputs.key.shape[1:3]
+        self.group = heads // key_heads
+        self.keys = keys
+        self.shape = (batch, heads, count)
+        number = np.arange(batch * key_heads)
+        self.owners = np.stack([number // key_heads, number % key_heads, number], axis=1)
+        queries = (inputs.query.detach().float() * inputs.scale).contiguous()
+        self.queries = queries.view(len(number), self.group * count, dim).numpy()
+        padded = -(-keys // KEY_BLOCK) * KEY_BLOCK
+        self.scores = np.empty((len(number), self.group * count, padded), np.float32)
+        wanted = -(-_TASKS // len(number))
+        self.stretch = max(_SHORTEST, -(-padded // wanted // KEY_BLOCK) * KEY_BLOCK)
+        self.stretches = -(-padded // self.stretch)
+        self.moments = np.empty((*self.scores.shape[:2], self.stretches, NUM_MOMENTS))
+        self.key = flat(inputs.key)
+        self.mask = flat_mask(inputs)
+        self.value = flat(inputs.value)
+        self.value_dim = inputs.value.shape[3]
+
+    def score(self, which: np.ndarray) -> None:
+        """Scores and moments of the rows of these owners."""
+        run(
+            score_stretches,
+            len(which) * self.stretches,
+            self.stretches,
+            self.stretch,
+            self.owners[which],
+            self.queries,
+            *self.key,
+            *self.mask,
+            self.group,
+            self.keys,
+            self.scores,
+            self.moments,
+        )
+
+    def statistics(self) -> GibbsStatistics:
+        """Of all rows, from their moments."""
+        return as_statistics(
+            self.moments.reshape(math.prod(self.shape), self.stretches, NUM_MOMENTS), self.shape
+        )
+
+    def mix(
+        self, zeta: Tensor, largest: Tensor, which: np.ndarray | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mixed values (rows, value_dim) and support sizes (rows,) at these sparsities.
+
+        Args:
+            zeta: of all rows.
+            largest: largest score of all rows.
+            which: the rows to mix, counted over all; None = all.
+        """
+        total, padded = math.prod(self.shape), self.scores.shape[2]
+        which = np.arange(total) if which is None else which
+        workers = num_workers(len(which))
+        output, support = torch.empty(len(which), self.value_dim), torch.empty(len(which))
+        run(
+            mix_rows,
+            len(which),
+            which,
+            self.owners,
+            zeta.detach().float().contiguous().view(total).numpy(),
+            largest.contiguous().view(total).numpy(),
+            *self.value,
+            self.keys,
+            self.scores.reshape(total, padded),
+            np.empty((workers, padded), np.float32),
+            np.empty((workers, padded), np.float32),
+            np.empty((workers, padded), np.int32),
+            output.numpy(),
+            support.numpy(),
+        )
+        return output, support
+
+
+def as_statistics(moments: np.ndarray, shape: tuple[int, ...]) -> GibbsStatistics:
+    """The rows' statistics from the moments of their stretches."""
+    fields = torch.empty(7, math.prod(shape))
+    merge_moments(moments, fields.numpy())
+    names: tuple[str, ...] = ("max_score", "min_entropy", "collision_entropy", "entropy")
+    names = (*names, "varentropy", "third_cumulant", "num_states")
+    by_name = {name: field.view(shape) for name, field in zip(names, fields, strict=True)}
+    return GibbsStatistics(**by_name, temperature=torch.ones(shape))
+
+
+def flat(tensor: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The float32 numbers of a (batch, heads, length, channels) tensor where they lie.
+
+    Returns:
+        The flat array from its first number to its last, and the strides of batch, head and
+        position. Only another dtype, or channels that are not adjacent, are copied.
+    """
+    tensor = tensor.detach().float()
+    if tensor.shape[3] > 1 and tensor.stride(3) != 1:
+        tensor = tensor.contiguous()
+    strides = tensor.stride()[:3]
+    steps = zip(tensor.shape, (*strides, 1), strict=True)
+    span = 1 + sum((size - 1) * stride for size, stride in steps) if tensor.numel() else 0
+    return tensor.as_strided((span,), (1,)).numpy(), np.array(strides, np.int64)
+
+
+def flat_mask(inputs: AttentionInputs) -> tuple[np.ndarray, np.ndarray]:
+    """Likewise for the mask, with the strides of all four dimensions; empty where there is none."""
+    mask = inputs.full_mask()
+    if mask is None:
+        return np.empty(0, np.uint8), np.zeros(4, np.int64)
+    mask = mask.contiguous()
+    strides = mask.expand(*inputs.query.shape[:3], inputs.key.shape[2]).stride()
+    return mask.view(torch.uint8).view(-1).numpy(), np.array(strides, np.int64)
