@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gibbsian.attention.lln.cpu.diagonal import average_blocks, differentiate_blocks
 from gibbsian.attention.lln.cpu.features import (
     BLOCK,
     add_rows,
@@ -176,6 +177,8 @@ def read_queries(
     task: int,
     worker: int,
     segments: int,
+    rows_a_task: int,
+    rows_a_part: int,
     heads: int,
     head_dim: int,
     value_dim: int,
@@ -187,11 +190,14 @@ def read_queries(
     sums: Any,
     output: Any,
     scratch: Any,
+    sizes: Any,
+    tensors: Any,
+    blocks: Any,
 ) -> None:
     """Output of one segment of a head's queries; `output` is flat and contiguous."""
     head = task // segments
-    first = task % segments * SEGMENT
-    stop = min(num_queries, first + SEGMENT)
+    first = task % segments * rows_a_task
+    stop = min(num_queries, first + rows_a_task)
     width, value_width = padded(head_dim), padded(value_dim)
     space = scratch[worker]
     features = take(space, 0, BLOCK, width)
@@ -200,30 +206,44 @@ def read_queries(
     finite_shift(sums[head, 0], shift)
     mass = sums[head, 1]
     query_start, query_step = head_start(query_strides, head, heads), query_strides[2]
-    for start in range(first, stop, BLOCK):
-        count = min(BLOCK, stop - start)
-        for r in range(count):
-            at = query_start + (start + r) * query_step
-            row = queries[at : at + head_dim]
-            inverse = write_query_row(row, scales[head], shift, mass, head_dim, features[r])
-            rescale(features[r], inverse)
-        clear_rows(features, count)
-        place = (head * num_queries + start) * value_dim
-        multiply(
-            features.ctypes.data,
-            width,
-            1,
-            memory[head].ctypes.data,
-            PANEL,
-            value_width,
-            product_address(output, place, count, value_dim, block),
-            value_width,
-            tile_rows(count),
-            head_dim,
-            value_width,
-            0,
-        )
-        keep_product(output, place, count, value_dim, block)
+    block_size = blocks[0]
+    for part in range(first, stop, rows_a_part):
+        end = min(stop, part + rows_a_part)
+        for start in range(part, end, BLOCK):
+            count = min(BLOCK, end - start)
+            for r in range(count):
+                at = query_start + (start + r) * query_step
+                row = queries[at : at + head_dim]
+                inverse = write_query_row(row, scales[head], shift, mass, head_dim, features[r])
+                rescale(features[r], inverse)
+            clear_rows(features, count)
+            place = (head * num_queries + start) * value_dim
+            multiply(
+                features.ctypes.data,
+                width,
+                1,
+                memory[head].ctypes.data,
+                PANEL,
+                value_width,
+                product_address(output, place, count, value_dim, block),
+                value_width,
+                tile_rows(count),
+                head_dim,
+                value_width,
+                0,
+            )
+            keep_product(output, place, count, value_dim, block)
+        if block_size > 0:
+            average_blocks(
+                head,
+                worker,
+                part // block_size,
+                -(-end // block_size),
+                sizes,
+                tensors,
+                blocks,
+                output,
+            )
 
 
 @kernel
@@ -325,6 +345,8 @@ def differentiate_keys(
     task: int,
     worker: int,
     segments: int,
+    rows_a_task: int,
+    rows_a_part: int,
     heads: int,
     head_dim: int,
     value_dim: int,
@@ -339,41 +361,64 @@ def differentiate_keys(
     sums: Any,
     grad_memory: Any,
     grad_mass: Any,
-    grad_key: Any,
-    grad_value: Any,
     grad_scales: Any,
     scratch: Any,
+    sizes: Any,
+    tensors: Any,
+    blocks: Any,
+    upstream: Any,
+    upstream_strides: Any,
+    gradients: Any,
 ) -> None:
     """One segment's gradients in its keys and values, and its part of the one in the scale."""
     head = task // segments
-    first = task % segments * SEGMENT
+    first = task % segments * rows_a_task
     space = scratch[worker]
     width = padded(head_dim)
     shift = space[:width]
     finite_shift(sums[head, 0], shift)
-    grad_scales[task] = give_keys_gradients(
-        first,
-        min(num_keys, first + SEGMENT),
-        head_dim,
-        value_dim,
-        keys,
-        head_start(key_strides, head, heads),
-        key_strides[2],
-        values,
-        head_start(value_strides, head, heads),
-        value_strides[2],
-        present,
-        head_start(present_strides, head, heads),
-        scales[head],
-        shift,
-        grad_memory[head],
-        grad_mass[head],
-        grad_key,
-        head * num_keys * head_dim,
-        grad_value,
-        head * num_keys * value_dim,
-        space[width:],
-    )
+    stop = min(num_keys, first + rows_a_task)
+    _, grad_key, grad_value = gradients
+    block_size, grad_scale = blocks[0], 0.0
+    for part in range(first, stop, rows_a_part):
+        end = min(stop, part + rows_a_part)
+        grad_scale += give_keys_gradients(
+            part,
+            end,
+            head_dim,
+            value_dim,
+            keys,
+            head_start(key_strides, head, heads),
+            key_strides[2],
+            values,
+            head_start(value_strides, head, heads),
+            value_strides[2],
+            present,
+            head_start(present_strides, head, heads),
+            scales[head],
+            shift,
+            grad_memory[head],
+            grad_mass[head],
+            grad_key,
+            head * num_keys * head_dim,
+            grad_value,
+            head * num_keys * value_dim,
+            space[width:],
+        )
+        if block_size > 0:
+            differentiate_blocks(
+                head,
+                worker,
+                part // block_size,
+                -(-end // block_size),
+                sizes,
+                tensors,
+                blocks,
+                upstream,
+                upstream_strides,
+                gradients,
+            )
+    grad_scales[task] = grad_scale
 
 
 @kernel

@@ -77,12 +77,16 @@ def lln_bidirectional(
     if segments > 1:
         merged = (memories.numpy(), parts.numpy(), memory.numpy(), sums.numpy())
         run(merge_states, batch * heads, segments, *merged)
-    segments = -(-queries // SEGMENT)
+    blocks = DiagonalBlocks(query, key, value, present, None, block_size, scale)
+    segments = -(-queries // blocks.rows_a_task)
     tasks = batch * heads * segments
+    flat = output.view(-1).numpy()
     run(
         read_queries,
         tasks,
         segments,
+        blocks.rows_a_task,
+        blocks.rows_a_part,
         heads,
         head_dim,
         value_dim,
@@ -91,11 +95,11 @@ def lln_bidirectional(
         space.vector(query_scale),
         memory.numpy(),
         sums.numpy(),
-        output.view(-1).numpy(),
+        flat,
         space.scratch(tasks, size),
+        *blocks.arguments,
     )
-    if block_size > 0:
-        DiagonalBlocks(query, key, value, present, None, block_size, scale).average(output)
+    blocks.average(flat)
     return output, memory, sums
 
 
@@ -133,16 +137,13 @@ def _backward(
     keys, value_dim = value.shape[-2:]
     size = scratch_size(head_dim, value_dim)
     gradients = tuple(space.empty(*tensor.shape) for tensor in (query, key, value))
-    grad_query, grad_key, grad_value = (tensor.view(-1).numpy() for tensor in gradients)
+    flat = tuple(tensor.view(-1).numpy() for tensor in gradients)
     segments = -(-queries // SEGMENT)
     tasks = batch * heads * segments
     grad_memory = space.empty(tasks, *memory.shape[1:])
     grad_mass = space.empty(tasks, memory.shape[1])
     grad_query_scale = torch.empty(tasks, dtype=torch.float64)
-    shares, blocks = torch.ones(1).expand(batch, heads, queries), None
-    if block_size > 0:
-        blocks = DiagonalBlocks(query, key, value, present, None, block_size, scale)
-        shares = blocks.shares
+    blocks = DiagonalBlocks(query, key, value, present, None, block_size, scale)
     run(
         differentiate_queries,
         tasks,
@@ -153,11 +154,11 @@ def _backward(
         queries,
         *space.rows(query),
         *space.rows(upstream),
-        *space.numbers(shares),
+        *space.numbers(blocks.shares),
         space.vector(query_scale),
         memory.numpy(),
         sums.numpy(),
-        grad_query,
+        flat[0],
         grad_memory.numpy(),
         grad_mass.numpy(),
         grad_query_scale.numpy(),
@@ -166,13 +167,15 @@ def _backward(
     grad_memory, grad_mass = (
         part.unflatten(0, (batch * heads, segments)).sum(dim=1) for part in (grad_memory, grad_mass)
     )
-    segments = -(-keys // SEGMENT)
+    segments = -(-keys // blocks.rows_a_task)
     tasks = batch * heads * segments
     grad_key_scale = torch.empty(tasks, dtype=torch.float64)
     run(
         differentiate_keys,
         tasks,
         segments,
+        blocks.rows_a_task,
+        blocks.rows_a_part,
         heads,
         head_dim,
         value_dim,
@@ -184,17 +187,17 @@ def _backward(
         sums.numpy(),
         grad_memory.numpy(),
         grad_mass.numpy(),
-        grad_key,
-        grad_value,
         grad_key_scale.numpy(),
         space.scratch(tasks, size),
+        *blocks.arguments,
+        *space.rows(upstream),
+        flat,
     )
     grad_scales = (
         parts.view(batch, heads, -1).sum(dim=-1).float()
         for parts in (grad_query_scale, grad_key_scale)
     )
-    if blocks is not None:
-        blocks.add_gradients(upstream, gradients)
+    blocks.add_gradients(upstream, flat)
     return *gradients, *grad_scales
 
 

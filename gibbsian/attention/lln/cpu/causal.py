@@ -17,6 +17,7 @@ import numpy as np
 
 from gibbsian.attention.lln.causal import SAFE_FRACTION
 from gibbsian.attention.lln.cpu.bidirectional import add_keys, give_keys_gradients
+from gibbsian.attention.lln.cpu.diagonal import average_blocks, differentiate_blocks
 from gibbsian.attention.lln.cpu.features import (
     BLOCK,
     clear_rows,
@@ -154,6 +155,9 @@ def attend_causally(
     key_scales: Any,
     output: Any,
     scratch: Any,
+    sizes: Any,
+    tensors: Any,
+    blocks: Any,
 ) -> None:
     """Output of one head; `output` is flat and contiguous."""
     width, value_width = padded(head_dim), padded(value_dim)
@@ -197,6 +201,7 @@ def attend_causally(
         space,
     )
     finite_shift(largest, previous)
+    block_size, done = blocks[0], 0
     start = blind
     while start < num_queries:
         first = start + offset
@@ -318,6 +323,11 @@ def attend_causally(
                 mass[f] += chunk_mass[f]
         keep_product(output, place, count, value_dim, block)
         start += count
+        if block_size > 0 and (start == num_queries or start >= (done + 1) * block_size):
+            # while the rows are near; the last block may be shorter
+            ready = -(-start // block_size) if start == num_queries else start // block_size
+            average_blocks(head, worker, done, ready, sizes, tensors, blocks, output)
+            done = ready
 
 
 @kernel
@@ -344,14 +354,15 @@ def differentiate_causally(
     share_strides: Any,
     query_scales: Any,
     key_scales: Any,
-    grad_query: Any,
-    grad_key: Any,
-    grad_value: Any,
+    gradients: Any,
     grad_query_scales: Any,
     grad_key_scales: Any,
     scratch: Any,
     chunk_shifts: Any,
     chunk_starts: Any,
+    sizes: Any,
+    tensors: Any,
+    blocks: Any,
 ) -> None:
     """All gradients of one head.
 
@@ -389,6 +400,8 @@ def differentiate_causally(
     past = min(num_keys, max(0, offset))
     blind = min(num_queries, max(0, -offset))
     grad_query_scale, grad_key_scale = 0.0, 0.0
+    grad_query, grad_key, grad_value = gradients
+    block_size = blocks[0]
 
     # Forwards: the state is kept transposed, as slopes = upstream memory^T wants it.
     grad_query[grad_query_start : grad_query_start + blind * head_dim] = _ZERO
@@ -560,6 +573,7 @@ def differentiate_causally(
     memory_t[:] = _ZERO
     mass[:] = _ZERO
     stop = num_queries
+    undone = -(-num_queries // max(1, block_size))
     last = max(past, min(num_keys, num_queries + offset))
     grad_key[grad_key_start + last * head_dim : grad_key_start + num_keys * head_dim] = _ZERO
     grad_value[grad_value_start + last * value_dim : grad_value_start + num_keys * value_dim] = (
@@ -742,6 +756,21 @@ def differentiate_causally(
             for f in range(head_dim):
                 mass[f] -= mean * row[f]
         stop = start
+        if block_size > 0 and (undone - 1) * block_size >= start:
+            ready = -(-start // block_size)
+            differentiate_blocks(
+                head,
+                worker,
+                ready,
+                undone,
+                sizes,
+                tensors,
+                blocks,
+                upstream,
+                upstream_strides,
+                gradients,
+            )
+            undone = ready
     if past > 0:
         if chunks > 0 and decay(past_shift[:head_dim], shifts[0][:head_dim], factors[:head_dim]):
             scale_rows(memory, factors[:head_dim])

@@ -35,6 +35,8 @@ def lln_causal(
     batch, heads, queries, head_dim = query.shape
     keys, value_dim = value.shape[-2:]
     output = space.empty(batch, heads, queries, value_dim)
+    flat = output.view(-1).numpy()
+    blocks = DiagonalBlocks(query, key, value, present, offset, block_size, scale)
     run(
         attend_causally,
         batch * heads,
@@ -50,11 +52,11 @@ def lln_causal(
         *space.marks(present),
         space.vector(query_scale),
         space.vector(key_scale),
-        output.view(-1).numpy(),
+        flat,
         space.scratch(batch * heads, scratch_size(head_dim, value_dim, 0)),
+        *blocks.arguments,
     )
-    if block_size > 0:
-        DiagonalBlocks(query, key, value, present, offset, block_size, scale).average(output)
+    blocks.average(flat)
     return output
 
 
@@ -91,10 +93,8 @@ def _backward(
     keys, value_dim = value.shape[-2:]
     tensors = (query, key, value, query_scale, key_scale)
     gradients = tuple(space.empty(*tensor.shape) for tensor in tensors)
-    shares, blocks = torch.ones(1).expand(batch, heads, queries), None
-    if block_size > 0:
-        blocks = DiagonalBlocks(query, key, value, present, offset, block_size, scale)
-        shares = blocks.shares
+    blocks = DiagonalBlocks(query, key, value, present, offset, block_size, scale)
+    flat = tuple(gradient.view(-1).numpy() for gradient in gradients)
     tasks = batch * heads
     # A chunk may be as short as one query; pages that are not written to cost nothing.
     chunks = num_workers(tasks), max(1, queries)
@@ -112,16 +112,17 @@ def _backward(
         *space.rows(value),
         *space.marks(present),
         *space.rows(upstream),
-        *space.numbers(shares),
+        *space.numbers(blocks.shares),
         space.vector(query_scale),
         space.vector(key_scale),
-        *(gradient.view(-1).numpy() for gradient in gradients),
+        flat[:3],
+        *flat[3:],
         space.scratch(tasks, scratch_size(head_dim, value_dim, queries)),
         space.empty(*chunks, space.padded_size(head_dim)).numpy(),
         np.empty(chunks, np.int64),
+        *blocks.arguments,
     )
-    if blocks is not None:
-        blocks.add_gradients(upstream, gradients[:3])
+    blocks.add_gradients(upstream, flat[:3])
     return gradients
 
 

@@ -24,15 +24,8 @@ from gibbsian.numerics.cpu.jit import kernel
 from gibbsian.numerics.cpu.matmul import multiply
 from gibbsian.numerics.cpu.simd import LANES, PANEL, TILE_ROWS, maximum
 
-_KEYS_A_TASK = 1024
-
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _NO_KEY = np.float32(-np.inf)
-
-
-def blocks_a_task(block_size: int) -> int:
-    """How many blocks make a task worth a thread."""
-    return max(1, _KEYS_A_TASK // block_size)
 
 
 def scratch_size(head_dim: int, value_dim: int, block_size: int) -> int:
@@ -182,34 +175,19 @@ def join_rows(
 
 @kernel
 def average_blocks(
-    task: int,
+    head: int,
     worker: int,
-    segments: int,
-    blocks: int,
-    block_size: int,
-    heads: int,
-    head_dim: int,
-    value_dim: int,
-    num_queries: int,
-    num_keys: int,
-    offset: int,
-    by_rank: int,
-    is_causal: int,
-    scale: float,
-    queries: Any,
-    query_strides: Any,
-    keys: Any,
-    key_strides: Any,
-    values: Any,
-    value_strides: Any,
-    places: Any,
-    counts: Any,
+    first: int,
+    stop: int,
+    sizes: Any,
+    tensors: Any,
+    blocks: Any,
     output: Any,
-    scratch: Any,
-    lists: Any,
 ) -> None:
-    """Halves LLN's rows of the queries that have a block, and adds half the softmax of theirs."""
-    head = task // segments
+    """Halves LLN's rows of the queries in some blocks, and adds half the softmax of theirs."""
+    heads, head_dim, value_dim, num_queries, num_keys = sizes
+    queries, query_strides, keys, key_strides, values, value_strides = tensors
+    block_size, offset, by_rank, is_causal, scale, places, counts, scratch, lists = blocks
     count = num_keys if places.shape[1] == 0 else counts[head]
     width, value_width = padded(head_dim), padded(value_dim)
     space, key_list = scratch[worker], lists[worker, 0]
@@ -225,8 +203,7 @@ def average_blocks(
     key_start, key_step = head_start(key_strides, head, heads), key_strides[2]
     value_start, value_step = head_start(value_strides, head, heads), value_strides[2]
     out_start = head * num_queries * value_dim
-    first = task % segments * blocks
-    for b in range(first, min(first + blocks, -(-count // block_size))):
+    for b in range(first, min(stop, -(-count // block_size))):
         num, found = list_block(
             b,
             block_size,
@@ -305,38 +282,22 @@ def average_blocks(
 
 @kernel
 def differentiate_blocks(
-    task: int,
+    head: int,
     worker: int,
-    segments: int,
-    blocks: int,
-    block_size: int,
-    heads: int,
-    head_dim: int,
-    value_dim: int,
-    num_queries: int,
-    num_keys: int,
-    offset: int,
-    by_rank: int,
-    is_causal: int,
-    scale: float,
-    queries: Any,
-    query_strides: Any,
-    keys: Any,
-    key_strides: Any,
-    values: Any,
-    value_strides: Any,
-    places: Any,
-    counts: Any,
+    first: int,
+    stop: int,
+    sizes: Any,
+    tensors: Any,
+    blocks: Any,
     upstream: Any,
     upstream_strides: Any,
-    grad_query: Any,
-    grad_key: Any,
-    grad_value: Any,
-    scratch: Any,
-    lists: Any,
+    gradients: Any,
 ) -> None:
-    """Adds the blocks' gradients to LLN's."""
-    head = task // segments
+    """Adds the gradients through some blocks to LLN's."""
+    heads, head_dim, value_dim, num_queries, num_keys = sizes
+    queries, query_strides, keys, key_strides, values, value_strides = tensors
+    grad_query, grad_key, grad_value = gradients
+    block_size, offset, by_rank, is_causal, scale, places, counts, scratch, lists = blocks
     count = num_keys if places.shape[1] == 0 else counts[head]
     width, value_width = padded(head_dim), padded(value_dim)
     space, key_list = scratch[worker], lists[worker, 0]
@@ -359,8 +320,7 @@ def differentiate_blocks(
     up_start, up_step = head_start(upstream_strides, head, heads), upstream_strides[2]
     grad_query_start = head * num_queries * head_dim
     grad_key_start, grad_value_start = head * num_keys * head_dim, head * num_keys * value_dim
-    first = task % segments * blocks
-    for b in range(first, min(first + blocks, -(-count // block_size))):
+    for b in range(first, min(stop, -(-count // block_size))):
         num, found = list_block(
             b,
             block_size,
@@ -509,3 +469,50 @@ def differentiate_blocks(
             join_rows(grad_key, grad_key_start, key_list, num, head_dim, key_sums, _ONE)
         if not value_direct:
             join_rows(grad_value, grad_value_start, key_list, num, value_dim, value_sums, _ONE)
+
+
+@kernel
+def average_some(
+    task: int,
+    worker: int,
+    segments: int,
+    blocks_a_task: int,
+    sizes: Any,
+    tensors: Any,
+    blocks: Any,
+    output: Any,
+) -> None:
+    """`average_blocks` of one task."""
+    first = task % segments * blocks_a_task
+    stop = first + blocks_a_task
+    average_blocks(task // segments, worker, first, stop, sizes, tensors, blocks, output)
+
+
+@kernel
+def differentiate_some(
+    task: int,
+    worker: int,
+    segments: int,
+    blocks_a_task: int,
+    sizes: Any,
+    tensors: Any,
+    blocks: Any,
+    upstream: Any,
+    upstream_strides: Any,
+    gradients: Any,
+) -> None:
+    """`differentiate_blocks` of one task."""
+    first = task % segments * blocks_a_task
+    stop = first + blocks_a_task
+    differentiate_blocks(
+        task // segments,
+        worker,
+        first,
+        stop,
+        sizes,
+        tensors,
+        blocks,
+        upstream,
+        upstream_strides,
+        gradients,
+    )

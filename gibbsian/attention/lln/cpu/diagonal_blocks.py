@@ -1,4 +1,4 @@
-"""The softmax half of LLN+Diag, added to tensors that hold LLN's."""
+"""The softmax half of LLN+Diag: what its kernels need to know, and when they run."""
 
 from typing import Any
 
@@ -8,18 +8,21 @@ from torch import Tensor
 
 from gibbsian.attention.lln.cpu import memory as space
 from gibbsian.attention.lln.cpu.diagonal import (
-    average_blocks,
-    blocks_a_task,
-    differentiate_blocks,
+    average_some,
+    differentiate_some,
     list_present,
     scratch_size,
 )
 from gibbsian.attention.lln.masks import LinearMask
 from gibbsian.numerics.cpu.threads import num_workers, run
 
+_ROWS_A_TASK = 1024
+_ROWS_A_PART = 256
+"""Rows that LLN has just handled are still near when their blocks follow."""
+
 
 class DiagonalBlocks:
-    """The blocks of one call.
+    """The blocks of one call; none if `block_size` is 0.
 
     Args:
         query: (batch, heads, queries, head_dim) float32.
@@ -30,6 +33,18 @@ class DiagonalBlocks:
         block_size: present keys in a block.
         scale: of the scores.
     """
+
+    rows_a_part: int
+    """A whole number of blocks."""
+    rows_a_task: int
+    """A whole number of parts."""
+    joined: bool
+    """LLN's kernels handle the blocks themselves: every row is at its place, and in a block."""
+    arguments: tuple[Any, ...]
+    """`sizes, tensors, blocks` of the kernels in `gibbsian.attention.lln.cpu.diagonal`; without
+    blocks to handle on the way, the block size in them is 0."""
+    shares: Tensor
+    """What LLN's half is of each row, (batch, heads, queries): 1/2, or 1 without a block."""
 
     def __init__(
         self,
@@ -43,58 +58,50 @@ class DiagonalBlocks:
     ) -> None:
         batch, heads, queries, head_dim = query.shape
         keys, value_dim = value.shape[-2:]
-        self._shape = batch, heads, queries
-        self._mask = LinearMask(
-            queries=queries, keys=keys, present=present, causal_offset=causal_offset
-        )
-        is_causal = causal_offset is not None
         count = batch * heads
+        mask = LinearMask(queries=queries, keys=keys, present=present, causal_offset=causal_offset)
+        is_causal = causal_offset is not None
+        self.rows_a_part = max(1, _ROWS_A_PART // max(1, block_size)) * max(1, block_size)
+        self.rows_a_task = max(1, _ROWS_A_TASK // self.rows_a_part) * self.rows_a_part
+        self.joined = block_size > 0 and present is None and queries == keys and mask.offset == 0
+        self.shares = torch.ones(1)
         places, counts = np.empty((count, 0), np.int32), np.empty(count, np.int64)
-        if present is not None:
-            places = np.empty((count, keys), np.int32)
-            run(list_present, count, heads, keys, *space.marks(present), places, counts)
-        blocks = blocks_a_task(block_size)
-        segments = -(-keys // (block_size * blocks))
-        self._tasks = count * segments
-        self._arguments = (
-            segments,
-            blocks,
-            block_size,
-            heads,
-            head_dim,
-            value_dim,
-            queries,
-            keys,
-            self._mask.offset,
+        if block_size > 0:
+            ranks = mask.query_ranks(device=query.device)
+            self.shares = torch.where(ranks >= 0, 0.5, 1.0)
+            if present is not None:
+                places = np.empty((count, keys), np.int32)
+                run(list_present, count, heads, keys, *space.marks(present), places, counts)
+        self.shares = self.shares.expand(batch, heads, queries)
+
+        # One task more than there may be in any kernel: all workers have scratch.
+        workers = num_workers(count * (1 + max(queries, keys) // self.rows_a_part))
+        size = scratch_size(head_dim, value_dim, block_size) if block_size > 0 else 0
+        sizes = (heads, head_dim, value_dim, queries, keys)
+        tensors = (*space.rows(query), *space.rows(key), *space.rows(value))
+        rules = (
+            mask.offset,
             int(present is not None and not is_causal and queries != keys),
             int(is_causal),
             np.float32(scale),
-            *space.rows(query),
-            *space.rows(key),
-            *space.rows(value),
             places,
             counts,
-        )
-        workers = num_workers(self._tasks)
-        size = scratch_size(head_dim, value_dim, block_size)
-        self._scratch = (
-            space.scratch(self._tasks, size),
+            space.empty(workers, size).numpy(),
             np.empty((workers, 3, block_size), np.int64),
         )
+        self.arguments = (sizes, tensors, (block_size if self.joined else 0, *rules))
+        self._apart = (sizes, tensors, (block_size, *rules))
+        self._blocks_a_task = self.rows_a_task // max(1, block_size)
+        self._segments = -(-keys // self.rows_a_task)
+        self._tasks = 0 if self.joined or block_size == 0 else count * self._segments
 
-    def average(self, output: Tensor) -> None:
-        """Makes LLN's contiguous output that of LLN+Diag."""
-        flat = output.view(-1).numpy()
-        run(average_blocks, self._tasks, *self._arguments, flat, *self._scratch)
+    def average(self, output: Any) -> None:
+        """Makes LLN's output that of LLN+Diag, unless its kernels have done so."""
+        split = (self._segments, self._blocks_a_task)
+        run(average_some, self._tasks, *split, *self._apart, output)
 
-    def add_gradients(self, upstream: Tensor, gradients: tuple[Tensor, Tensor, Tensor]) -> None:
-        """Adds to the contiguous gradients in query, key and value those through the blocks."""
-        flat: list[Any] = [gradient.view(-1).numpy() for gradient in gradients]
+    def add_gradients(self, upstream: Tensor, gradients: tuple[Any, Any, Any]) -> None:
+        """Adds to LLN's gradients those through the blocks, unless its kernels have done so."""
+        split = (self._segments, self._blocks_a_task)
         rows = space.rows(upstream)
-        run(differentiate_blocks, self._tasks, *self._arguments, *rows, *flat, *self._scratch)
-
-    @property
-    def shares(self) -> Tensor:
-        """What LLN's half is of each row, (batch, heads, queries): 1/2, or 1 without a block."""
-        ranks = self._mask.query_ranks(device=torch.device("cpu"))
-        return torch.where(ranks >= 0, 0.5, 1.0).expand(self._shape)
+        run(differentiate_some, self._tasks, *split, *self._apart, *rows, gradients)
