@@ -1,7 +1,7 @@
 """Which implementation runs a call: by rule, and with all the reasons when one cannot."""
 
 import importlib.util
-from functools import cache
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import torch
@@ -10,16 +10,15 @@ from torch import Tensor
 from gibbsian._errors import ArgumentError, BackendUnavailableError
 
 Backend: TypeAlias = Literal["auto", "reference", "cpu"]
-"""`reference`: plain torch, any device, any dtype, differentiable twice. `cpu`: compiled kernels,
-float32 and narrower, memory linear in the length, differentiable once. `auto`: `cpu` where it can
-run, else `reference`."""
+"""`reference`: plain torch, any device, any dtype. `cpu`: compiled kernels, float32 and narrower,
+memory linear in the length; a second derivative is taken by the reference. `auto`: `cpu` where it
+can run, else `reference`."""
 
+_HAS_NUMBA = importlib.util.find_spec("numba") is not None
 _CPU_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def runs_on_cpu_kernels(
-    backend: Backend, *tensors: Tensor, obstacles: tuple[str, ...] = ()
-) -> bool:
+def runs_on_cpu_kernels(backend: Backend, *tensors: Tensor, obstacles: Sequence[str] = ()) -> bool:
     """Whether this call goes to the CPU kernels (otherwise: to the reference).
 
     Args:
@@ -49,7 +48,7 @@ def runs_on_cpu_kernels(
 
 def _obstacles(tensors: tuple[Tensor, ...]) -> list[str]:
     reasons = []
-    if not _has_numba():
+    if not _HAS_NUMBA:
         reasons.append("numba is not installed (pip install 'gibbsian[cpu]')")
     devices = {tensor.device.type for tensor in tensors} - {"cpu"}
     if devices:
@@ -59,9 +58,6 @@ def _obstacles(tensors: tuple[Tensor, ...]) -> list[str]:
         reasons.append(f"a tensor is {', '.join(sorted(dtypes))} (the kernels compute in float32)")
     if torch._C._functorch.peek_interpreter_stack() is not None:  # noqa: SLF001 (no public name)
         reasons.append("a torch.func transform is active")
+    if torch.autograd.forward_ad._current_level >= 0:  # noqa: SLF001 (the same)
+        reasons.append("forward-mode differentiation is active")
     return reasons
-
-
-@cache
-def _has_numba() -> bool:
-    return importlib.util.find_spec("numba") is not None

@@ -5,6 +5,7 @@ from gibbsian.attention.base import Attention as Attention
 from gibbsian.attention.base import AttentionArguments as AttentionArguments
 from gibbsian.attention.base import AttentionStatistics as AttentionStatistics
 from gibbsian.attention.entmax import entmax_attention as entmax_attention
+from gibbsian.attention.gibbs import attention_row_statistics as attention_row_statistics
 from gibbsian.attention.layers import AES as AES
 from gibbsian.attention.layers import Entmax as Entmax
 from gibbsian.attention.layers import Softmax as Softmax
@@ -26,6 +27,7 @@ __all__ = [
     "Softmax",
     "aes_attention",
     "attention_from_config",
+    "attention_row_statistics",
     "entmax_attention",
     "lln_attention",
     "lln_diag_attention",

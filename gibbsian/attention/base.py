@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from gibbsian._dispatch import Backend
 from gibbsian._errors import ArgumentError
 from gibbsian._typing import Mask
 
@@ -60,6 +61,8 @@ class AttentionArguments(TypedDict, total=False):
     """Probability with which a weight is dropped; give 0 in evaluation."""
     enable_gqa: bool
     """key_heads may divide heads; each serves heads/key_heads query heads."""
+    backend: Backend
+    """Which implementation runs: "auto" (the fastest that can), "reference" or "cpu"."""
 
 
 class Attention(nn.Module, ABC):

@@ -2,18 +2,18 @@ r"""Entmax attention: one sparsity for all rows, or one given for each."""
 
 from typing import Literal, overload
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import Unpack
 
+from gibbsian._dispatch import Backend
 from gibbsian._errors import ArgumentError
 from gibbsian._typing import Mask
 from gibbsian.attention.base import AttentionArguments, AttentionStatistics
-from gibbsian.attention.inputs import checked_inputs
+from gibbsian.attention.inputs import AttentionInputs, checked_inputs
 from gibbsian.attention.row_statistics import row_statistics
-from gibbsian.normalizers.fused import fused_entmax
-from gibbsian.statistics.fused import fused_gibbs_statistics
+from gibbsian.attention.rows import rows_of
+from gibbsian.numerics.masked import working_dtype
 
 
 @overload
@@ -64,6 +64,7 @@ def entmax_attention(
     dropout_p: float = 0.0,
     enable_gqa: bool = False,
     return_statistics: bool = False,
+    backend: Backend = "auto",
 ) -> (
     Float[Tensor, "batch heads queries value_dim"]
     | tuple[Float[Tensor, "batch heads queries value_dim"], AttentionStatistics]
@@ -82,6 +83,8 @@ def entmax_attention(
         dropout_p: probability with which a weight is dropped (the others are rescaled), in [0, 1).
         enable_gqa: let key_heads divide heads.
         return_statistics: also return `AttentionStatistics`; one more pass over the scores.
+        backend: "auto", "reference" (plain torch) or "cpu" (compiled kernels); see
+            docs/usage/backends.md.
 
     Returns:
         The mixed values in the dtype of `query`, 0 for a query that sees no key (with gradient 0);
@@ -90,10 +93,12 @@ def entmax_attention(
     Raises:
         ArgumentError: inputs that do not fit (`gibbsian.attention.inputs`), zeta out of range or
             not broadcastable.
+        BackendUnavailableError: the backend asked for cannot run this call.
 
     Notes:
-        Exact and twice differentiable, not in forward mode. O(queries keys head_dim) time; the
-        backward pass keeps the weights, (queries, keys) a head.
+        Exact; O(queries keys head_dim) time. The reference is twice differentiable (not in forward
+        mode) and keeps the weights for the backward pass, (queries, keys) a head. The CPU kernels
+        are differentiable once and keep one number a query: memory is linear in the length.
 
     References:
         Correia, Niculae & Martins 2019, Adaptively sparse transformers.
@@ -108,27 +113,23 @@ def entmax_attention(
         dropout_p=dropout_p,
         enable_gqa=enable_gqa,
     )
-    scores = inputs.scores()
-    row_zeta = _row_sparsity(zeta, scores)
-    weights = fused_entmax(scores, row_zeta.unsqueeze(-1))
-    output = inputs.mix(weights)
+    rows = rows_of(inputs, backend)
+    row_zeta = _row_sparsity(zeta, inputs)
+    output, support_size = rows.mix(row_zeta)
     if not return_statistics:
         return output
-    with torch.no_grad():
-        statistics = fused_gibbs_statistics(scores)
-        support_size = (weights > 0).sum(dim=-1)
-    return output, row_statistics(statistics, row_zeta, support_size)
+    return output, row_statistics(rows.statistics(detach=True), row_zeta, support_size)
 
 
-def _row_sparsity(zeta: float | Tensor, scores: Tensor) -> Tensor:
-    rows = scores.shape[:-1]
+def _row_sparsity(zeta: float | Tensor, inputs: AttentionInputs) -> Tensor:
+    rows = inputs.query.shape[:-1]
     if not isinstance(zeta, Tensor):
         if not 0.0 <= zeta <= 1.0:
             raise ArgumentError(
                 f"`zeta` must lie in [0, 1] (alpha in [1, 2]), got {zeta}. "
                 "0 is softmax, 1 is sparsemax."
             )
-        return scores.new_full(rows, zeta)
+        return inputs.query.new_full(rows, zeta, dtype=working_dtype(inputs.query))
     try:
         return zeta.expand(rows)
     except RuntimeError:

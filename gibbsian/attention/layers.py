@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from gibbsian._errors import ArgumentError
-from gibbsian.attention.aes.reference import aes_attention
+from gibbsian.attention.aes.functional import aes_attention
 from gibbsian.attention.base import Attention, AttentionArguments, AttentionStatistics
 from gibbsian.attention.entmax import entmax_attention
 from gibbsian.attention.softmax import softmax_attention

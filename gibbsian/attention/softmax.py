@@ -7,11 +7,12 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import Unpack
 
+from gibbsian._dispatch import Backend
 from gibbsian._typing import Mask
 from gibbsian.attention.base import AttentionArguments, AttentionStatistics
 from gibbsian.attention.inputs import AttentionInputs, checked_inputs
 from gibbsian.attention.row_statistics import row_statistics
-from gibbsian.statistics.fused import fused_gibbs_statistics
+from gibbsian.attention.rows import rows_of
 
 
 @overload
@@ -58,6 +59,7 @@ def softmax_attention(
     dropout_p: float = 0.0,
     enable_gqa: bool = False,
     return_statistics: bool = False,
+    backend: Backend = "auto",
 ) -> (
     Float[Tensor, "batch heads queries value_dim"]
     | tuple[Float[Tensor, "batch heads queries value_dim"], AttentionStatistics]
@@ -73,7 +75,9 @@ def softmax_attention(
         scale: factor of the scores; None = 1/sqrt(head_dim).
         dropout_p: probability with which a weight is dropped (the others are rescaled), in [0, 1).
         enable_gqa: let key_heads divide heads.
-        return_statistics: also return `AttentionStatistics`; materialises the scores.
+        return_statistics: also return `AttentionStatistics`; one more pass over the keys.
+        backend: of the statistics: "auto", "reference" (plain torch, materialises the scores) or
+            "cpu" (compiled kernels). The values are always mixed by torch's own kernel.
 
     Returns:
         The mixed values in the dtype of `query`, 0 for a query that sees no key (with gradient 0);
@@ -82,6 +86,7 @@ def softmax_attention(
 
     Raises:
         ArgumentError: inputs that do not fit (`gibbsian.attention.inputs`).
+        BackendUnavailableError: the backend asked for cannot run this call.
 
     Notes:
         Time, memory and derivatives are those of torch's kernel. With a mask, O(queries keys)
@@ -100,8 +105,7 @@ def softmax_attention(
     output = _delegate(inputs)
     if not return_statistics:
         return output
-    with torch.no_grad():
-        statistics = fused_gibbs_statistics(inputs.scores())
+    statistics = rows_of(inputs, backend).statistics(detach=True)
     return output, row_statistics(
         statistics, torch.zeros_like(statistics.entropy), statistics.num_states
     )

@@ -1,5 +1,5 @@
-"""Adaptive entropy sparsity: the reference, and the fast forms beside it."""
+"""Adaptive entropy sparsity: attention whose every row chooses its own sparsity."""
 
-from gibbsian.attention.aes.reference import aes_attention as aes_attention
+from gibbsian.attention.aes.functional import aes_attention as aes_attention
 
 __all__ = ["aes_attention"]

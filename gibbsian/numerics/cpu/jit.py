@@ -1,12 +1,16 @@
 """How every kernel is compiled: without the interpreter's lock, and kept on disk."""
 
+import contextlib
 import hashlib
 import inspect
+import pickle
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numba
 from numba.core.caching import FunctionCache
+from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
 SUMS = frozenset({"contract", "reassoc", "nsz", "arcp"})
@@ -28,11 +32,39 @@ def _digest_of_sources() -> str:
 _SOURCES = _digest_of_sources()
 
 
-class _Cache(FunctionCache):
-    """numba looks at the file of a function only; a kernel is made of functions of several."""
+class _CacheFiles:
+    """A file for each compiled form of a function.
 
-    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
-        return (*super()._index_key(sig, codegen), _SOURCES)
+    numba's own scheme numbers the files and keeps an index: two processes that compile at once may
+    give one number to two forms, and one of them then runs the other's code. And it looks for
+    changes in the file of the function only, where a kernel is made of functions of several.
+    """
+
+    def __init__(self, folder: str, name: str) -> None:
+        self._folder, self._name = Path(folder), name
+
+    def save(self, key: object, data: object) -> None:
+        path = self._path(key)
+        with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".tmp", delete=False) as file:
+            file.write(dumps(data))
+        Path(file.name).replace(path)
+
+    def load(self, key: object) -> Any:
+        try:
+            # written by `save` above, in the user's own cache, as numba's
+            return pickle.loads(self._path(key).read_bytes())  # noqa: S301
+        except FileNotFoundError:
+            return None
+
+    def _path(self, key: object) -> Path:
+        digest = hashlib.sha256(f"{_SOURCES} {numba.__version__} {key!r}".encode()).hexdigest()
+        return self._folder / f"{self._name}-{digest[:32]}.nbc"
+
+
+class _Cache(FunctionCache):
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        self._cache_file = _CacheFiles(self._cache_path, self._impl.filename_base)
 
 
 def kernel(function: Any) -> Any:
@@ -56,7 +88,7 @@ def instruction(function: Any) -> Any:
 def _compiled(function: Any, liberties: frozenset[str]) -> Any:
     function = inspect.unwrap(function)  # without the wrapper of a run-time type checker
     # numpy's error model: 1/0 is inf. Python's would test every division, and stop the vectors
-    options = {"nogil": True, "error_model": "numpy", "fastmath": set(liberties)}
-    dispatcher = numba.njit(**options)(function)
-    dispatcher._cache = _Cache(function)  # noqa: SLF001  # what `cache=True` does
+    dispatcher: Any = numba.njit(nogil=True, error_model="numpy", fastmath=set(liberties))(function)
+    with contextlib.suppress(RuntimeError):  # no folder to write to: compiled in each process
+        dispatcher._cache = _Cache(function)  # noqa: SLF001  # what `cache=True` does
     return dispatcher

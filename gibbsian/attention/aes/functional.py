@@ -12,15 +12,15 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import Unpack
 
+from gibbsian._dispatch import Backend
 from gibbsian._errors import ArgumentError
 from gibbsian._typing import Mask
 from gibbsian.attention.base import AttentionArguments, AttentionStatistics
 from gibbsian.attention.inputs import checked_inputs
 from gibbsian.attention.row_statistics import row_statistics
-from gibbsian.normalizers.fused import fused_entmax
+from gibbsian.attention.rows import rows_of
 from gibbsian.normalizers.schedules import Schedule
 from gibbsian.statistics import GibbsStatistics
-from gibbsian.statistics.fused import fused_gibbs_statistics
 
 
 @overload
@@ -75,6 +75,7 @@ def aes_attention(
     dropout_p: float = 0.0,
     enable_gqa: bool = False,
     return_statistics: bool = False,
+    backend: Backend = "auto",
 ) -> (
     Float[Tensor, "batch heads queries value_dim"]
     | tuple[Float[Tensor, "batch heads queries value_dim"], AttentionStatistics]
@@ -96,6 +97,8 @@ def aes_attention(
         dropout_p: probability with which a weight is dropped (the others are rescaled), in [0, 1).
         enable_gqa: let key_heads divide heads.
         return_statistics: also return `AttentionStatistics`.
+        backend: "auto", "reference" (plain torch) or "cpu" (compiled kernels); see
+            docs/usage/backends.md.
 
     Returns:
         The mixed values in the dtype of `query`, 0 for a query that sees no key (with gradient 0);
@@ -104,11 +107,14 @@ def aes_attention(
     Raises:
         ArgumentError: inputs that do not fit (`gibbsian.attention.inputs`), or a schedule whose
             sparsities do not have the shape of the rows.
+        BackendUnavailableError: the backend asked for cannot run this call.
 
     Notes:
-        Exact and twice differentiable, not in forward mode. O(queries keys head_dim) time. The
-        backward pass keeps the weights, (queries, keys) a head, and without `detach_statistics` the
-        scores too.
+        Exact; O(queries keys head_dim) time. The reference is twice differentiable (not in forward
+        mode) and keeps the weights for the backward pass, (queries, keys) a head, and without
+        `detach_statistics` the scores too. The CPU kernels are differentiable once and keep a few
+        numbers a query: memory is linear in the length; with `detach_statistics` their backward
+        pass costs in proportion to the support, beyond computing the scores again.
 
     References:
         docs/derivations/aes.md
@@ -123,14 +129,13 @@ def aes_attention(
         dropout_p=dropout_p,
         enable_gqa=enable_gqa,
     )
-    scores = inputs.scores()
-    statistics = fused_gibbs_statistics(scores.detach() if detach_statistics else scores)
+    rows = rows_of(inputs, backend)
+    statistics = rows.statistics(detach=detach_statistics)
     zeta = _scheduled(schedule, statistics)
-    weights = fused_entmax(scores, zeta.unsqueeze(-1))
-    output = inputs.mix(weights)
+    output, support_size = rows.mix(zeta)
     if not return_statistics:
         return output
-    return output, row_statistics(statistics, zeta, (weights > 0).sum(dim=-1))
+    return output, row_statistics(statistics, zeta, support_size)
 
 
 def _scheduled(schedule: Schedule, statistics: GibbsStatistics) -> Tensor:

@@ -1,0 +1,1 @@
+"""Entmax of float32 rows in compiled code. Needs numba."""

@@ -1,0 +1,1 @@
+"""Statistics of float32 rows in compiled code. Needs numba."""
