@@ -4,8 +4,9 @@ $$k_j = \bar k + D (s_j c_j + r_j), \qquad
   |q \cdot k_j - q \cdot \bar k - s_j (D q) \cdot c_j| \le |D q| \, |r_j|,$$
 
 $c_j$ integers of 16 bits, $s_j$ a scale for each key, D the channels' sizes. The mean key
-$\bar k$ shifts all scores of a query alike; without it, and with channels of one size, real keys
-round far better. $|r_j|$ is computed, not estimated, and what float32 rounds is added: the bound
+$\bar k$ shifts all scores of a query alike; taking it and the channels' sizes out makes the bound
+1.7 times narrower on a small language model's heads, more where keys have a large common part.
+$|r_j|$ is computed, not estimated, and what float32 rounds is added: the bound
 holds for every query and key.
 
 Eight bits would do for the candidates, but leave the entropy too uncertain
