@@ -9,6 +9,7 @@ from torch import Tensor
 from gibbsian.attention import aes_attention
 from gibbsian.experiments.bench import peers
 from gibbsian.experiments.bench.case import Case, Contender, Mode, Operation, Ratio, Tensors
+from gibbsian.experiments.bench.decoders import exact_decoder, indexed_decoder
 from gibbsian.experiments.bench.references import attention_rows
 from gibbsian.experiments.bench.shapes import Shapes
 from gibbsian.experiments.bench.tensors import attention_tensors
@@ -175,7 +176,7 @@ def aes_cases(shapes: Shapes) -> Iterator[Case]:
 
 def decoding_cases(shapes: Shapes) -> Iterator[Case]:
     """One query over a long cache of keys and values."""
-    contenders = (*decoders(), SDPA())
+    contenders = (exact_decoder(_SPARSE), indexed_decoder(_SPARSE), SDPA())
     for size in shapes.cache:
         yield Case(
             name=f"aes-decoding-{size}",
@@ -188,11 +189,3 @@ def decoding_cases(shapes: Shapes) -> Iterator[Case]:
             ratios=against(contenders, "torch SDPA", bar=0.6, aim=0.3),
             facts=sparse_facts(is_causal=False),
         )
-
-
-def decoders() -> tuple[Contender, ...]:
-    """Ways to decode with AES, the one that a user gets by default first.
-
-    A way that keeps an index of the keys builds it in `prepare`: in use it grows with the cache.
-    """
-    return (aes(_SPARSE),)
