@@ -56,8 +56,9 @@ def _obstacles(tensors: tuple[Tensor, ...]) -> list[str]:
     dtypes = {str(tensor.dtype) for tensor in tensors if tensor.dtype not in _CPU_DTYPES}
     if dtypes:
         reasons.append(f"a tensor is {', '.join(sorted(dtypes))} (the kernels compute in float32)")
-    if torch._C._functorch.peek_interpreter_stack() is not None:  # noqa: SLF001 (no public name)
-        reasons.append("a torch.func transform is active")
-    if torch.autograd.forward_ad._current_level >= 0:  # noqa: SLF001 (the same)
-        reasons.append("forward-mode differentiation is active")
+    if not torch.compiler.is_compiling():  # whose own tracing looks like a transform
+        if torch._C._functorch.peek_interpreter_stack() is not None:  # noqa: SLF001 (no public name)
+            reasons.append("a torch.func transform is active")
+        if torch.autograd.forward_ad._current_level >= 0:  # noqa: SLF001 (the same)
+            reasons.append("forward-mode differentiation is active")
     return reasons
