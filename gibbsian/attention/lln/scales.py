@@ -111,7 +111,8 @@ def _compiled_variance(
         return variance
     share = count / count.sum(dim=0).clamp_min(1)
     deviation = mean - (share * mean).sum(dim=0)
-    return (share * (variance + deviation.square())).sum(dim=0, keepdim=True).detach()
+    pooled_variance = (share * (variance + deviation.square())).sum(dim=0, keepdim=True)
+    return pooled_variance.to(variance.dtype).detach()
 
 
 def _matched(inputs: LLNInputs, query_variance: Tensor, key_variance: Tensor) -> Scales:

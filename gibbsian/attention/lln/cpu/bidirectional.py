@@ -12,6 +12,7 @@ import numpy as np
 from gibbsian.attention.lln.cpu.diagonal import average_blocks, differentiate_blocks
 from gibbsian.attention.lln.cpu.features import (
     BLOCK,
+    add_product,
     add_rows,
     clear_rows,
     finite_shift,
@@ -46,7 +47,7 @@ _NO_KEY = np.float32(-np.inf)
 def scratch_size(head_dim: int, value_dim: int) -> int:
     """Numbers that a worker of any kernel of this module needs."""
     width, value_width = (-(-size // PANEL) * PANEL for size in (head_dim, value_dim))
-    return BLOCK * (2 * width + 2 * value_width) + width * value_width + 4 * width
+    return BLOCK * (2 * width + 2 * value_width) + 2 * width * value_width + 4 * width
 
 
 @kernel
@@ -119,6 +120,7 @@ def add_keys(
     block = take(space, BLOCK * width, BLOCK, value_width)
     vectors = take(space, BLOCK * (width + value_width), 2, width)
     shift, partial = vectors[0], vectors[1]
+    part = take(space, BLOCK * (width + value_width) + 2 * width, width, value_width)
     memory[:] = _ZERO
     mass[:] = _ZERO
     largest[:] = _NO_KEY
@@ -133,20 +135,7 @@ def add_keys(
         address, step = rows_address(
             values, value_start + start * value_step, value_step, count, value_dim, block
         )
-        multiply(
-            features.ctypes.data,
-            1,
-            width,
-            address,
-            PANEL,
-            step,
-            memory.ctypes.data,
-            value_width,
-            width,
-            count,
-            value_width,
-            1,
-        )
+        add_product(features.ctypes.data, 1, width, address, step, count, part, memory)
 
 
 @kernel
@@ -280,7 +269,8 @@ def differentiate_queries(
     slopes = take(space, BLOCK * width, BLOCK, width)
     block = take(space, 2 * BLOCK * width, BLOCK, value_width)
     shift = space[BLOCK * (2 * width + value_width) :][:width]
-    panels = space[BLOCK * (2 * width + value_width) + width :]
+    part = take(space, BLOCK * (2 * width + value_width) + width, width, value_width)
+    panels = space[BLOCK * (2 * width + value_width) + width + width * value_width :]
     write_transposed(memory[head], width, value_dim, panels)
     finite_shift(sums[head, 0], shift)
     mass = sums[head, 1]
@@ -316,27 +306,14 @@ def differentiate_queries(
             out = (head * num_queries + start + r) * head_dim
             row, feature = queries[at : at + head_dim], features[r]
             inverse = write_query_row(row, scale, shift, mass, head_dim, feature)
-            mean = inverse * mean_slope(feature, slopes[r])
+            mean = mean_slope(feature, slopes[r], mass, inverse)
             rescale(feature, inverse * shares[share_start + (start + r) * share_strides[2]])
             grad_scale += write_query_gradient(
                 row, feature, slopes[r], mean, mass, scale, grad_query[out : out + head_dim]
             )
             for f in range(width):
                 grad_mass[f] -= mean * feature[f]
-        multiply(
-            features.ctypes.data,
-            1,
-            width,
-            address,
-            PANEL,
-            step,
-            grad_memory.ctypes.data,
-            value_width,
-            width,
-            count,
-            value_width,
-            1,
-        )
+        add_product(features.ctypes.data, 1, width, address, step, count, part, grad_memory)
     grad_scales[task] = grad_scale
 
 

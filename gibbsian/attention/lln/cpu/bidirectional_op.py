@@ -16,6 +16,7 @@ from gibbsian.attention.lln.cpu.bidirectional import (
     sum_keys,
 )
 from gibbsian.attention.lln.cpu.diagonal_blocks import DiagonalBlocks
+from gibbsian.numerics.cpu.simd import LANES
 from gibbsian.numerics.cpu.threads import run
 
 
@@ -236,8 +237,8 @@ lln_bidirectional.register_autograd(_differentiate, setup_context=_save)
 
 def _state_like(query: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     count = query.shape[0] * query.shape[1]
-    width = space.padded_size(query.shape[-1])
-    value_width = space.padded_size(value.shape[-1])
+    # `memory.padded_size`, of sizes that may be symbols
+    width, value_width = (-(-rows.shape[-1] // LANES) * LANES for rows in (query, value))
     return (
         query.new_empty(count, width, value_width),
         query.new_empty(count, 2, width),

@@ -20,6 +20,7 @@ from gibbsian.attention.lln.cpu.bidirectional import add_keys, give_keys_gradien
 from gibbsian.attention.lln.cpu.diagonal import average_blocks, differentiate_blocks
 from gibbsian.attention.lln.cpu.features import (
     BLOCK,
+    add_product,
     clear_rows,
     finite_shift,
     head_start,
@@ -55,7 +56,7 @@ def scratch_size(head_dim: int, value_dim: int, queries: int) -> int:
     width, value_width = (-(-size // PANEL) * PANEL for size in (head_dim, value_dim))
     block = -(-BLOCK // PANEL) * PANEL
     blocks = block * (4 * width + 4 * value_width + block)
-    return blocks + 3 * width * value_width + 8 * width + 2 * queries
+    return blocks + 5 * width * value_width + 8 * width + 2 * queries
 
 
 @kernel
@@ -166,7 +167,8 @@ def attend_causally(
     vectors = take(space, width * value_width, 7, width)
     largest, mass, chunk_mass = vectors[0], vectors[1], vectors[2]
     seen_mass, shift, previous, factors = vectors[3], vectors[4], vectors[5], vectors[6]
-    space = space[width * value_width + 7 * width :]
+    part = take(space, width * value_width + 7 * width, width, value_width)
+    space = space[2 * width * value_width + 7 * width :]
     key_features = take(space, 0, BLOCK, width)
     features = take(space, BLOCK * width, BLOCK, width)
     value_block = take(space, 2 * BLOCK * width, BLOCK, value_width)
@@ -305,20 +307,7 @@ def attend_causally(
                 value_width,
                 1,
             )
-            multiply(
-                key_features.ctypes.data,
-                1,
-                width,
-                address,
-                PANEL,
-                step,
-                memory.ctypes.data,
-                value_width,
-                width,
-                num,
-                value_width,
-                1,
-            )
+            add_product(key_features.ctypes.data, 1, width, address, step, num, part, memory)
             for f in range(head_dim):
                 mass[f] += chunk_mass[f]
         keep_product(output, place, count, value_dim, block)
@@ -375,7 +364,9 @@ def differentiate_causally(
     vectors = take(space, 2 * width * value_width, 8, width)
     largest, mass, chunk_mass, seen_mass = vectors[0], vectors[1], vectors[2], vectors[3]
     shift, previous, factors, past_shift = vectors[4], vectors[5], vectors[6], vectors[7]
-    space = space[2 * width * value_width + 8 * width :]
+    part = take(space, 2 * width * value_width + 8 * width, width, value_width)
+    part_t = part.reshape(value_width, width)
+    space = space[3 * width * value_width + 8 * width :]
     means, inverses = space[:num_queries], space[num_queries : 2 * num_queries]
     space = space[2 * num_queries :]
     key_features = take(space, 0, BLOCK, width)
@@ -399,6 +390,7 @@ def differentiate_causally(
     columns = weights.shape[1]
     past = min(num_keys, max(0, offset))
     blind = min(num_queries, max(0, -offset))
+    seen_mass[:] = _ZERO
     grad_query_scale, grad_key_scale = 0.0, 0.0
     grad_query, grad_key, grad_value = gradients
     block_size = blocks[0]
@@ -535,7 +527,7 @@ def differentiate_causally(
             out = grad_query_start + (start + r) * head_dim
             row, feature = queries[at : at + head_dim], features[r]
             inverse = write_query_row(row, query_scale, previous, seen_mass, head_dim, feature)
-            mean = inverse * mean_slope(feature, slopes[r])
+            mean = mean_slope(feature, slopes[r], seen_mass, inverse)
             inverse *= shares[share_start + (start + r) * share_strides[2]]
             rescale(feature, inverse)
             means[start + r] = mean
@@ -550,19 +542,15 @@ def differentiate_causally(
                 grad_query[out : out + head_dim],
             )
         if num > 0:
-            multiply(
+            add_product(
                 value_address,
                 1,
                 value_distance,
                 key_features.ctypes.data,
-                PANEL,
                 width,
-                memory_t.ctypes.data,
-                width,
-                value_width,
                 num,
-                width,
-                1,
+                part_t,
+                memory_t,
             )
             for f in range(head_dim):
                 mass[f] += chunk_mass[f]
@@ -723,34 +711,8 @@ def differentiate_causally(
                     key_scale,
                     grad_key[out : out + head_dim],
                 )
-        multiply(
-            features.ctypes.data,
-            1,
-            width,
-            address,
-            PANEL,
-            step,
-            memory.ctypes.data,
-            value_width,
-            width,
-            count,
-            value_width,
-            1,
-        )
-        multiply(
-            address,
-            1,
-            step,
-            features.ctypes.data,
-            PANEL,
-            width,
-            memory_t.ctypes.data,
-            width,
-            value_width,
-            count,
-            width,
-            1,
-        )
+        add_product(features.ctypes.data, 1, width, address, step, count, part, memory)
+        add_product(address, 1, step, features.ctypes.data, width, count, part_t, memory_t)
         for r in range(count):
             mean, row = means[start + r], features[r]
             for f in range(head_dim):

@@ -340,21 +340,8 @@ def differentiate_blocks(
         key_address, key_distance = listed_address(
             keys, key_start, key_step, key_list, num, head_dim, key_block
         )
-        # Gradients of keys and values add up where they lie, or are collected first.
-        key_direct = consecutive(key_list, num, head_dim)
-        value_direct = consecutive(key_list, num, value_dim)
-        key_target, value_target = key_sums.ctypes.data, value_sums.ctypes.data
-        if key_direct:
-            key_target = grad_key.ctypes.data + (grad_key_start + key_list[0] * head_dim) * BYTES
-        else:
-            key_sums[: tile_rows(num)] = _ZERO
-        if value_direct:
-            place = grad_value_start + key_list[0] * value_dim
-            value_target = grad_value.ctypes.data + place * BYTES
-        else:
-            value_sums[: tile_rows(num)] = _ZERO
         for start in range(0, found, BLOCK):
-            rows = min(BLOCK, found - start)
+            rows, onto = min(BLOCK, found - start), 1 if start > 0 else 0
             listed = query_list[start : start + rows]
             address, step = listed_address(
                 queries, query_start, query_step, listed, rows, head_dim, query_block
@@ -444,12 +431,12 @@ def differentiate_blocks(
                 address,
                 PANEL,
                 step,
-                key_target,
+                key_sums.ctypes.data,
                 width,
                 tile_rows(num),
                 rows,
                 width,
-                1,
+                onto,
             )
             multiply(
                 weights.ctypes.data,
@@ -458,17 +445,16 @@ def differentiate_blocks(
                 up_address,
                 PANEL,
                 up_distance,
-                value_target,
+                value_sums.ctypes.data,
                 value_width,
                 tile_rows(num),
                 rows,
                 value_width,
-                1,
+                onto,
             )
-        if not key_direct:
-            join_rows(grad_key, grad_key_start, key_list, num, head_dim, key_sums, _ONE)
-        if not value_direct:
-            join_rows(grad_value, grad_value_start, key_list, num, value_dim, value_sums, _ONE)
+        # By themselves first: LLN's may be large where they are small.
+        join_rows(grad_key, grad_key_start, key_list, num, head_dim, key_sums, _ONE)
+        join_rows(grad_value, grad_value_start, key_list, num, value_dim, value_sums, _ONE)
 
 
 @kernel

@@ -13,6 +13,7 @@ import numpy as np
 from gibbsian.attention.lln.cpu.transpose import transpose_square
 from gibbsian.numerics.cpu.elementary import exp
 from gibbsian.numerics.cpu.jit import kernel
+from gibbsian.numerics.cpu.matmul import multiply
 from gibbsian.numerics.cpu.simd import LANES, PANEL, TILE_ROWS, maximum
 
 BLOCK = 64
@@ -198,6 +199,23 @@ def write_key_features(
 
 
 @kernel
+def add_product(
+    a: int, a_row: int, a_depth: int, b: int, b_depth: int, depth: int, part: Any, total: Any
+) -> None:
+    """Adds A B to `total`, `part` being scratch of its shape: see `add_rows`.
+
+    Arguments as those of `multiply`; B is row-major.
+    """
+    rows, columns = total.shape
+    multiply(
+        a, a_row, a_depth, b, PANEL, b_depth, part.ctypes.data, columns, rows, depth, columns, 0
+    )
+    source, target = part.reshape(part.size), total.reshape(total.size)
+    for i in range(target.size):
+        target[i] += source[i]
+
+
+@kernel
 def add_rows(features: Any, count: int, partial: Any, total: Any) -> None:
     """Adds the sum of `count` rows to `total`, `partial` being scratch.
 
@@ -246,12 +264,20 @@ def rescale(row: Any, factor: float) -> None:
 
 
 @kernel
-def mean_slope(features: Any, slopes: Any) -> float:
-    """Their product: the mean over a query's weights of the gradient in each of them."""
+def mean_slope(features: Any, slopes: Any, mass: Any, inverse: float) -> float:
+    """The mean over a query's weights of the gradient in each of them.
+
+    A rounding of it would push all features the same way: what is left of the sum of deviations,
+    which is 0, is taken off.
+    """
     mean = _ZERO
     for f in range(features.size):
         mean += features[f] * slopes[f]
-    return mean
+    mean *= inverse
+    rest = _ZERO
+    for f in range(features.size):
+        rest += features[f] * (slopes[f] - mean * mass[f])
+    return mean + inverse * rest
 
 
 @kernel

@@ -26,11 +26,14 @@ def _total(row: Any) -> float:
 
 
 @kernel
-def _squares(row: Any, center: float) -> float:
-    total = _ZERO
+def _deviations(row: Any, center: float) -> tuple[float, float]:
+    """Their sum and that of their squares."""
+    total, squares = _ZERO, _ZERO
     for f in range(row.size):
-        total += (row[f] - center) * (row[f] - center)
-    return total
+        deviation = row[f] - center
+        total += deviation
+        squares += deviation * deviation
+    return total, squares
 
 
 @kernel
@@ -69,14 +72,19 @@ def _moments(
                 partial += _total(elements[start + r * step :][: rows * width])
         if found == 0:
             continue
-        block_mean = partial / np.float32(found * width)
-        partial = _ZERO
+        center = partial / np.float32(found * width)
+        excess, block_squares = 0.0, 0.0
         for r in range(row, end, joined):
             if present.size == 0 or present[seen + r * present_strides[2]] != 0:
                 rows = min(joined, end - r)
-                partial += _squares(elements[start + r * step :][: rows * width], block_mean)
-        difference = block_mean - mean
-        squares += partial + difference * difference * width * total * found / (total + found)
+                sums = _deviations(elements[start + r * step :][: rows * width], center)
+                excess += sums[0]
+                block_squares += sums[1]
+        # what rounding left between the center and the mean
+        excess /= found * width
+        difference = center + excess - mean
+        squares += block_squares - excess * excess * found * width
+        squares += difference * difference * width * total * found / (total + found)
         total += found
         mean += difference * found / total
     moments[task, 0], moments[task, 1], moments[task, 2] = total, mean, squares
@@ -103,7 +111,10 @@ def _differentiate(
     first = task % segments * _SEGMENT
     start, step = head_start(strides, head, heads), strides[2]
     seen = head_start(present_strides, head, heads)
-    slope, center = slopes[head], centers[head]
+    slope = slopes[head]
+    # The rest counts where elements are large: gradients in them sum to 0.
+    center = np.float32(centers[head])
+    rest = np.float32(centers[head] - center)
     stop = min(count, first + _SEGMENT)
     # without gaps a segment is one long row
     joined = _SEGMENT if step == width and present.size == 0 else 1
@@ -113,7 +124,7 @@ def _differentiate(
         if present.size == 0 or present[seen + r * present_strides[2]] != 0:
             line = elements[start + r * step :][:size]
             for f in range(size):
-                target[f] = slope * (line[f] - center)
+                target[f] = slope * (line[f] - center - rest)
         else:
             target[:] = _ZERO
 
@@ -127,7 +138,8 @@ def lln_moments(elements: Tensor, present: Tensor | None) -> tuple[Tensor, Tenso
         present: (batch, heads, rows) boolean; None = all.
 
     Returns:
-        Each (batch, heads) float32; 0 where no row is present. Differentiable in the variance.
+        Each (batch, heads), the mean in float64; 0 where no row is present. Differentiable in the
+        variance.
     """
     batch, heads, rows, width = elements.shape
     segments = max(1, -(-rows // _SEGMENT))
@@ -149,14 +161,14 @@ def lln_moments(elements: Tensor, present: Tensor | None) -> tuple[Tensor, Tenso
     overall = (share * mean).sum(dim=-1)
     between = (share * (mean - overall.unsqueeze(-1)).square()).sum(dim=-1)
     variance = squares.sum(dim=-1) / (count * width).clamp_min(1) + between
-    return variance.float(), overall.float(), (count * width).float()
+    return variance.float(), overall, (count * width).float()
 
 
 @lln_moments.register_fake
 def _(elements: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     del present
-    variance, mean, count = (elements.new_empty(elements.shape[:2]) for _ in range(3))
-    return variance, mean, count
+    variance, count = (elements.new_empty(elements.shape[:2]) for _ in range(2))
+    return variance, elements.new_empty(elements.shape[:2], dtype=torch.float64), count
 
 
 @torch.library.custom_op("gibbsian::lln_moments_backward", mutates_args=())
