@@ -74,6 +74,7 @@ def rows_of(inputs: AttentionInputs, backend: Backend) -> Rows:
     if not runs_on_cpu_kernels(backend, *tensors, obstacles=obstacles):
         return MaterializedRows(inputs)
     # numba takes half a second to import: only where it is used
+    from gibbsian.attention.cpu.few_queries import FewQueries, suits_few_queries  # noqa: PLC0415
     from gibbsian.attention.cpu.rows import StreamedRows  # noqa: PLC0415
 
-    return StreamedRows(inputs)
+    return FewQueries(inputs) if suits_few_queries(inputs) else StreamedRows(inputs)

@@ -28,7 +28,7 @@ def aes_decode(
     *,
     schedule: Schedule,
     index: KeyIndex | None = None,
-    tolerance: float = 0.05,
+    tolerance: float = 0.02,
     mask: Mask | None = None,
     scale: float | None = None,
     enable_gqa: bool = False,
@@ -45,7 +45,7 @@ def aes_decode(
     *,
     schedule: Schedule,
     index: KeyIndex | None = None,
-    tolerance: float = 0.05,
+    tolerance: float = 0.02,
     mask: Mask | None = None,
     scale: float | None = None,
     enable_gqa: bool = False,
@@ -62,7 +62,7 @@ def aes_decode(
     *,
     schedule: Schedule,
     index: KeyIndex | None = None,
-    tolerance: float = 0.05,
+    tolerance: float = 0.02,
     mask: Mask | None = None,
     scale: float | None = None,
     enable_gqa: bool = False,
@@ -101,7 +101,7 @@ def aes_decode(
         The kernels read all keys once and the values of the support only: about half of what
         softmax attention reads, with an index a quarter. Keys and values are used where they lie
         (any strides with adjacent channels), but for other types than float32, and for keys that a
-        mask hides, they are copied in every call.
+        mask hides, they are copied in every call. Not for `torch.compile`.
 
     References:
         docs/experiments/pruning.md; bounds: `gibbsian.attention.aes.certificates`.
@@ -142,11 +142,16 @@ _Result = tuple[Tensor, GibbsStatistics, Tensor, Tensor]
 def _compiled(
     inputs: AttentionInputs, schedule: Schedule, index: KeyIndex | None, tolerance: float
 ) -> _Result:
-    from gibbsian.attention.aes.cpu.decode import decode  # noqa: PLC0415  # numba is slow to load
+    # numba takes half a second to import: only where it is used
     from gibbsian.attention.aes.cpu.index_decode import decode_with_index  # noqa: PLC0415
+    from gibbsian.attention.cpu.few_queries import FewQueries  # noqa: PLC0415
 
     if index is None:
-        return decode(inputs, schedule)
+        rows = FewQueries(inputs)
+        statistics = rows.statistics()
+        zeta = schedule(statistics)
+        output, support = rows.mix(zeta)
+        return output, statistics, zeta, support
     found = decode_with_index(inputs, schedule, index, tolerance)
     return found.output, found.statistics, found.zeta, found.support
 

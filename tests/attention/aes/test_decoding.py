@@ -10,8 +10,14 @@ from hypothesis import strategies as st
 from gibbsian._errors import ArgumentError, BackendUnavailableError
 from gibbsian.attention.aes import aes_attention
 from gibbsian.attention.aes.certificates import certified_errors
+from gibbsian.attention.aes.cpu.index_decode import decode_with_index
 from gibbsian.attention.aes.decoding import aes_decode
 from gibbsian.attention.aes.key_index import BLOCK, KeyIndex
+from gibbsian.attention.cpu.few_queries import FewQueries
+from gibbsian.attention.cpu.rows import StreamedRows
+from gibbsian.attention.entmax import entmax_attention
+from gibbsian.attention.inputs import checked_inputs
+from gibbsian.attention.rows import rows_of
 from gibbsian.normalizers import entmax
 from gibbsian.normalizers.schedules import Constant, Linear, SmoothStep, VarentropyBounds
 from gibbsian.statistics import gibbs_statistics
@@ -225,9 +231,6 @@ def test_kernels_do_what_the_reference_says():
 
 
 def test_the_index_reads_few_keys_exactly():
-    from gibbsian.attention.aes.cpu.index_decode import decode_with_index
-    from gibbsian.attention.inputs import checked_inputs
-
     query, key, value = make(5000, heads=2)
     found = decode_with_index(checked_inputs(query, key, value), Linear(), KeyIndex(key), 0.05)
     assert bool((found.visited < 500).all())
@@ -310,6 +313,27 @@ def test_arguments_are_checked():
         KeyIndex(key[:, :, :0])
     with pytest.raises(BackendUnavailableError, match="float64"):
         aes_decode(*doubles(query, key, value), backend="cpu", **arguments)
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_attention_of_few_queries_takes_this_path_by_itself(is_causal):
+    query, key, value = make(200, queries=3)
+    inputs = checked_inputs(query, key, value, is_causal=is_causal, enable_gqa=True)
+    assert isinstance(rows_of(inputs, "cpu"), StreamedRows), "gradients are on"
+    arguments = {"is_causal": is_causal, "enable_gqa": True}
+    with torch.no_grad():
+        assert isinstance(rows_of(inputs, "auto"), FewQueries)
+        many = checked_inputs(*make(20, queries=20), enable_gqa=True)
+        assert isinstance(rows_of(many, "auto"), StreamedRows)
+        for attention, sparsity in (
+            (aes_attention, {"schedule": Linear()}),
+            (entmax_attention, {"zeta": 0.4}),
+        ):
+            fast, plain = (
+                attention(query, key, value, **sparsity, backend=backend, **arguments)
+                for backend in ("cpu", "reference")
+            )
+            torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
 
 
 def test_no_gradient_is_kept():

@@ -7,8 +7,6 @@ import torch
 from torch import Tensor
 
 from gibbsian.attention.aes.certificates import certified_errors
-from gibbsian.attention.aes.cpu.decode import Rows
-from gibbsian.attention.aes.cpu.decode_kernels import NUM_MOMENTS
 from gibbsian.attention.aes.cpu.index_kernels import (
     UNSETTLED,
     approximate_stretches,
@@ -16,6 +14,8 @@ from gibbsian.attention.aes.cpu.index_kernels import (
     mix_candidates,
 )
 from gibbsian.attention.aes.key_index import KeyIndex
+from gibbsian.attention.cpu.few_queries import FewQueries
+from gibbsian.attention.cpu.few_queries_kernels import NUM_MOMENTS
 from gibbsian.attention.inputs import AttentionInputs
 from gibbsian.normalizers.schedules import Schedule
 from gibbsian.numerics.cpu.simd import KEY_BLOCK
@@ -50,9 +50,9 @@ def decode_with_index(
     At the sparsity found, weights and output are those of the exact scores. The queries of a key
     head of which one is too broad, or cannot be certified, have all their keys read exactly.
     """
-    rows = Rows(inputs)
+    rows = FewQueries(inputs)
     square, error = _approximate(rows, index)
-    statistics = rows.statistics()
+    statistics = rows.merged()
     zeta = schedule(statistics)
     errors = certified_errors(statistics.varentropy.double(), square, error)
     # written so that NaN is not certified
@@ -63,10 +63,10 @@ def decode_with_index(
     left = (support == UNSETTLED).view(-1, each).any(dim=1)
     if bool(left.any()):
         rows.score(left.nonzero().squeeze(1).numpy())
-        statistics = rows.statistics()
+        statistics = rows.merged()
         zeta = schedule(statistics)
         again = left.repeat_interleave(each).nonzero().squeeze(1)
-        read, found = rows.mix(zeta, statistics.max_score, again.numpy())
+        read, found = rows.mix_rows(zeta, statistics.max_score, again.numpy())
         output.view(-1, output.shape[-1])[again] = read
         support.view(-1)[again] = found
         visited.view(-1)[again] = rows.keys
@@ -75,7 +75,7 @@ def decode_with_index(
     )
 
 
-def _approximate(rows: Rows, index: KeyIndex) -> tuple[Tensor, Tensor]:
+def _approximate(rows: FewQueries, index: KeyIndex) -> tuple[Tensor, Tensor]:
     """Scores and moments by the index; what their certificate needs of each row."""
     owners, each, _ = rows.scores.shape
     batch = rows.shape[0]
@@ -112,7 +112,9 @@ def _approximate(rows: Rows, index: KeyIndex) -> tuple[Tensor, Tensor]:
     return square, error
 
 
-def _mix(rows: Rows, zeta: Tensor, largest: Tensor, error: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _mix(
+    rows: FewQueries, zeta: Tensor, largest: Tensor, error: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Mixed values, support sizes and visited keys where a row has few candidates."""
     count, padded = zeta.numel(), rows.scores.shape[2]
     workers = num_workers(count)

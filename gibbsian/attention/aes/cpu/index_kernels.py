@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from gibbsian.attention.aes.cpu.code_products import code_products
-from gibbsian.attention.aes.cpu.decode_kernels import (
+from gibbsian.attention.cpu.few_queries_kernels import (
     hide_absent,
     mix_values,
     stretch_moments,

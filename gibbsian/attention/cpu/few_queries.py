@@ -1,4 +1,8 @@
-r"""A few queries against many keys: one pass over the keys, values read on the support only."""
+r"""A few queries against many keys: one pass over the keys, values read on the support only.
+
+Packing the keys for matrix products would read and write all of them before the first product;
+for one query that alone takes several times as long as what is done here.
+"""
 
 import math
 
@@ -6,46 +10,41 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gibbsian.attention.aes.cpu.decode_kernels import (
+from gibbsian.attention.cpu.few_queries_kernels import (
     NUM_MOMENTS,
     merge_moments,
     mix_rows,
     score_stretches,
 )
 from gibbsian.attention.inputs import AttentionInputs
-from gibbsian.normalizers.schedules import Schedule
+from gibbsian.attention.rows import Rows
 from gibbsian.numerics.cpu.simd import KEY_BLOCK
 from gibbsian.numerics.cpu.threads import num_workers, run
 from gibbsian.statistics import GibbsStatistics
 
+MOST_ROWS = 16
+"""More rows of a key head than this go through matrix products faster."""
 _TASKS = 32
 """Stretches of keys are cut so that there are about so many tasks, to share them out evenly."""
 _SHORTEST = 2048
 """Keys of a stretch: a task should take longer than its start."""
 
 
-def decode(
-    inputs: AttentionInputs, schedule: Schedule
-) -> tuple[Tensor, GibbsStatistics, Tensor, Tensor]:
-    """Adaptive attention of few queries.
+def suits_few_queries(inputs: AttentionInputs) -> bool:
+    """Whether `FewQueries` is the faster form for these inputs, and no gradient can be asked for.
 
-    Returns:
-        (batch, heads, queries, value_dim) float32, then for each row (batch, heads, queries) its
-        statistics, sparsity and number of keys with a weight.
+    Whether the sparsity will need one is not known yet: only where gradients are off is it sure.
     """
-    rows = Rows(inputs)
-    rows.score(np.arange(len(rows.owners)))
-    statistics = rows.statistics()
-    zeta = schedule(statistics)
-    output, support = rows.mix(zeta, statistics.max_score)
-    shape = rows.shape
-    return output.view(*shape, rows.value_dim), statistics, zeta, support.view(shape)
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    return inputs.group * inputs.query.shape[2] <= MOST_ROWS
 
 
-class Rows:
-    """The rows of one call, and the scratch space between the passes.
+class FewQueries(Rows):
+    """The rows of one call, and the scratch space between the passes; without gradients.
 
-    A key head of a sample owns the rows of all queries that it serves.
+    A key head of a sample owns the rows of all queries that it serves. Keys and values are read
+    where they lie: neither is packed or copied, unless their type or strides ask for it.
     """
 
     def __init__(self, inputs: AttentionInputs) -> None:
@@ -54,6 +53,8 @@ class Rows:
         self.group = heads // key_heads
         self.keys = keys
         self.shape = (batch, heads, count)
+        self._dtype = inputs.query.dtype
+        self._scored = False
         number = np.arange(batch * key_heads)
         self.owners = np.stack([number // key_heads, number % key_heads, number], axis=1)
         queries = (inputs.query.detach().float() * inputs.scale).contiguous()
@@ -71,6 +72,7 @@ class Rows:
 
     def score(self, which: np.ndarray) -> None:
         """Scores and moments of the rows of these owners."""
+        self._scored = True
         run(
             score_stretches,
             len(which) * self.stretches,
@@ -86,13 +88,29 @@ class Rows:
             self.moments,
         )
 
-    def statistics(self) -> GibbsStatistics:
-        """Of all rows, from their moments."""
+    def statistics(self, *, detach: bool = True) -> GibbsStatistics:
+        """See `gibbsian.attention.rows.Rows`; always detached."""
+        del detach
+        self.score(np.arange(len(self.owners)))
+        return self.merged()
+
+    def mix(self, zeta: Tensor) -> tuple[Tensor, Tensor]:
+        """See `gibbsian.attention.rows.Rows`."""
+        if not self._scored:
+            self.score(np.arange(len(self.owners)))
+        largest = self.moments[..., 0].max(axis=2, initial=-np.inf)
+        largest = torch.from_numpy(largest).float()
+        output, support = self.mix_rows(zeta, largest)
+        output = output.view(*self.shape, self.value_dim).to(self._dtype)
+        return output, support.view(self.shape)
+
+    def merged(self) -> GibbsStatistics:
+        """Statistics of all rows, from their moments."""
         return as_statistics(
             self.moments.reshape(math.prod(self.shape), self.stretches, NUM_MOMENTS), self.shape
         )
 
-    def mix(
+    def mix_rows(
         self, zeta: Tensor, largest: Tensor, which: np.ndarray | None = None
     ) -> tuple[Tensor, Tensor]:
         """Mixed values (rows, value_dim) and support sizes (rows,) at these sparsities.
