@@ -2,10 +2,7 @@
 
 from collections.abc import Iterator
 
-import torch
-from torch import Tensor
-
-from gibbsian import attention
+from gibbsian.attention import attention_row_statistics
 from gibbsian.experiments.bench import peers
 from gibbsian.experiments.bench.case import Case, Contender, Mode, Operation, Ratio, Tensors
 from gibbsian.experiments.bench.cases_attention import GAUSSIAN_STD, SDPA, against
@@ -17,7 +14,6 @@ from gibbsian.experiments.bench.references import (
 from gibbsian.experiments.bench.shapes import Shapes
 from gibbsian.experiments.bench.tensors import attention_tensors, row_tensors
 from gibbsian.normalizers import entmax
-from gibbsian.statistics import GibbsStatistics, gibbs_statistics
 
 _SOFTMAX = "torch softmax"
 _STDS = (1, 3)
@@ -84,7 +80,9 @@ def statistics_contender(*, is_causal: bool) -> Contender:
     def prepare(tensors: Tensors) -> Operation:
         query, key = tensors["query"], tensors["key"]
         return Operation(
-            call=lambda: statistics_outputs(_row_statistics(query, key, is_causal)),
+            call=lambda: statistics_outputs(
+                attention_row_statistics(query, key, is_causal=is_causal)
+            ),
             leaves={},
         )
 
@@ -94,17 +92,6 @@ def statistics_contender(*, is_causal: bool) -> Contender:
         reference=statistics_rows(is_causal=is_causal),
         row_dim=-1,
     )
-
-
-def _row_statistics(query: Tensor, key: Tensor, is_causal: bool) -> GibbsStatistics:
-    streamed = getattr(attention, "attention_row_statistics", None)
-    if streamed is not None:
-        found: GibbsStatistics = streamed(query, key, is_causal=is_causal)
-        return found
-    scores = query @ key.mT * query.shape[-1] ** -0.5
-    rows, keys = scores.shape[-2:]
-    mask = torch.ones(rows, keys, dtype=torch.bool).tril() if is_causal else None
-    return gibbs_statistics(scores, mask=mask)
 
 
 def statistics_cases(shapes: Shapes) -> Iterator[Case]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gibbsian.experiments.bench.case import Mode, Operation, Outputs, run_once
 
-MIN_ROUNDS = 5
+MIN_ROUNDS = 3
 """Rounds that are made even if the time for a case is used up."""
 _CONFIDENCE = 0.95
 
