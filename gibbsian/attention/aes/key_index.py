@@ -5,9 +5,8 @@ $$k_j = \bar k + D (s_j c_j + r_j), \qquad
 
 $c_j$ integers of 16 bits, $s_j$ a scale for each key, D the channels' sizes. The mean key
 $\bar k$ shifts all scores of a query alike; taking it and the channels' sizes out makes the bound
-1.7 times narrower on a small language model's heads, more where keys have a large common part.
-$|r_j|$ is computed, not estimated, and what float32 rounds is added: the bound
-holds for every query and key.
+narrower, the more so the larger the part that the keys have in common. $|r_j|$ is computed, not
+estimated, and what float32 rounds is added: the bound holds for every query and key.
 
 Eight bits would do for the candidates, but leave the entropy too uncertain
 (docs/experiments/pruning.md).
@@ -139,7 +138,8 @@ class KeyIndex:
         """What the errors of each row are multiplied by, and what float32 arithmetic adds."""
         norm = torch.linalg.vector_norm(query * self.channels.unsqueeze(2), dim=3) * _ROUNDED
         size = torch.linalg.vector_norm(query, dim=3)
-        unit = 4 * (query.shape[3] + 4) * torch.finfo(torch.float32).eps
+        # two sums of head_dim products, half an eps for each term, and what `append` rounds
+        unit = (query.shape[3] + 8) * torch.finfo(torch.float32).eps
         offset = torch.linalg.vector_norm(self.centre, dim=2)
         return norm, unit * size * (self.largest + offset).unsqueeze(2)
 

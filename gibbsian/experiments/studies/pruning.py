@@ -22,7 +22,7 @@ from gibbsian._errors import GibbsianError
 from gibbsian.experiments.files import write_json
 from gibbsian.experiments.machine import describe_machine, describe_versions
 from gibbsian.experiments.pretrained import minilm_folder, smollm2_folder
-from gibbsian.experiments.studies.pruning_filters import all_filters
+from gibbsian.experiments.studies.pruning_filters import all_filters, integer_copy
 from gibbsian.experiments.studies.pruning_fits import exponent, mean, power
 from gibbsian.experiments.studies.pruning_measure import (
     CASCADE,
@@ -31,6 +31,7 @@ from gibbsian.experiments.studies.pruning_measure import (
     SPARSITIES,
     Counts,
     certified_reads,
+    copy_certificates,
     count,
 )
 from gibbsian.experiments.studies.pruning_sources import (
@@ -248,6 +249,28 @@ def spreads(size: int, seeds: int) -> list[dict[str, Any]]:
     return table
 
 
+def copies(heads: Sequence[Head]) -> dict[str, Any]:
+    """Integer copies of all keys of a model: mean, median and largest of every error, over rows."""
+    result: dict[str, Any] = {}
+    for bits in (8, 16):
+        for centred in (False, True):
+            found = []
+            for head in heads:
+                rows = rows_of(head, len(head.keys), "decode")
+                filter_ = integer_copy(rows.keys, centred=centred, bits=bits)
+                found.append(copy_certificates(rows, filter_))
+            together = {name: torch.cat([each[name] for each in found]) for name in found[0]}
+            result[filter_.name] = {
+                name: {
+                    "mean": float(f"{values.mean():.3g}"),
+                    "median": float(f"{values.median():.3g}"),
+                    "largest": float(f"{values.max():.3g}"),
+                }
+                for name, values in together.items()
+            }
+    return result
+
+
 def _powers(low: int, high: int) -> list[int]:
     return [1 << k for k in range(low.bit_length() - 1, high.bit_length())]
 
@@ -261,7 +284,7 @@ def measured(options: argparse.Namespace, text: str) -> Iterator[dict[str, Any]]
         source = "SmolLM2-135M"
         heads = list(recorded_heads(smollm2_folder(), text[: 8 * options.length], options.length))
         sizes = _powers(256, options.length)
-        yield recorded(source, heads, sizes, "decode").summary()
+        yield {**recorded(source, heads, sizes, "decode").summary(), "copies": copies(heads)}
         yield recorded(source, heads[::_PREFILL_EVERY], sizes, "prefill").summary()
         del heads
         yield encoded(minilm_folder(), text, _powers(64, 512), options.windows).summary()

@@ -42,8 +42,8 @@ def all_filters(keys: Float[Tensor, "keys head_dim"], seed: int) -> list[Filter]
         filters += grouped(name, keys, position // size)
     filters += grouped("sqrt n clusters", keys, cluster(keys, root, seed))
     filters.append(bfloat16_copy(keys))
-    filters.append(int8_copy(keys, centred=False))
-    filters.append(int8_copy(keys, centred=True))
+    filters.append(integer_copy(keys, centred=False))
+    filters.append(integer_copy(keys, centred=True))
     filters += [
         projection(keys, keys.shape[1] // 4, int8=False),
         projection(keys, keys.shape[1] // 2, int8=False),
@@ -110,8 +110,8 @@ def bfloat16_copy(keys: Float[Tensor, "keys head_dim"]) -> Filter:
     return _approximate("bfloat16", reads, keys, copy)
 
 
-def int8_copy(keys: Float[Tensor, "keys head_dim"], *, centred: bool) -> Filter:
-    """Keys as 8-bit integers with a scale each, and the norm of what rounding changed.
+def integer_copy(keys: Float[Tensor, "keys head_dim"], *, centred: bool, bits: int = 8) -> Filter:
+    """Keys as integers with a scale each, and the norm of what rounding changed.
 
     Centred: the mean key is taken off, which shifts all scores of a query alike, and each channel
     is divided by its largest size, with which the query is multiplied instead.
@@ -121,15 +121,17 @@ def int8_copy(keys: Float[Tensor, "keys head_dim"], *, centred: bool) -> Filter:
     inner = keys if centre is None else keys - centre
     channels = inner.abs().amax(dim=0).clamp_min(1e-30) if centred else torch.ones(dim)
     inner = inner / channels
-    name = "int8, centred" if centred else "int8"
-    reads = (dim + 2 * _NUMBER) / (_NUMBER * dim) * len(keys)
-    copy = _Copy(exact=inner, rounded=_int8(inner), channels=channels, centre=centre)
+    name = f"int{bits}, centred" if centred else f"int{bits}"
+    reads = (dim * bits / 8 + 2 * _NUMBER) / (_NUMBER * dim) * len(keys)
+    copy = _Copy(exact=inner, rounded=_integers(inner, bits), channels=channels, centre=centre)
     return _approximate(name, reads, keys, copy)
 
 
-def _int8(values: Tensor) -> Tensor:
-    scale = values.abs().amax(dim=1, keepdim=True).clamp_min(1e-30) / 127
-    return (values / scale).round() * scale
+def _integers(values: Tensor, bits: int) -> Tensor:
+    largest = 2 ** (bits - 1) - 1
+    scale = values.abs().amax(dim=1, keepdim=True).clamp_min(1e-30) / largest
+    rounded: Tensor = (values / scale).round() * scale
+    return rounded
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -169,7 +171,7 @@ def projection(keys: Float[Tensor, "keys head_dim"], rank: int, *, int8: bool) -
     basis = directions[:, -rank:]
     exact = inner @ basis
     rest = torch.linalg.vector_norm(inner - exact @ basis.T, dim=1)
-    kept = _int8(exact) if int8 else exact
+    kept = _integers(exact, 8) if int8 else exact
     error = torch.linalg.vector_norm(exact - kept, dim=1)
     slack = _Slack(keys)
 

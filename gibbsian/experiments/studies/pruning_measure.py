@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gibbsian.attention.aes.certificates import certified_errors
 from gibbsian.experiments.studies.pruning_filters import Filter
 from gibbsian.experiments.studies.pruning_intervals import (
     Approximate,
@@ -217,6 +218,24 @@ def certified_reads(
     found = entropy.low.gather(1, steps).squeeze(1), entropy.high.gather(1, steps).squeeze(1)
     result["holds"] = ((found[0] <= truth + 1e-4) & (truth - 1e-4 <= found[1])).float()
     return result
+
+
+def copy_certificates(rows: Rows, filter_: Filter) -> dict[str, Float[Tensor, "rows"]]:
+    """What a copy of single keys says of S and sqrt(V) by itself: truly, and with certainty."""
+    shared = _prepare(rows)
+    lower, upper = (bound.double() for bound in filter_.bounds(rows.queries))
+    near = ((lower + upper) / 2).masked_fill(~shared.visible, -torch.inf)
+    doubt = ((upper - lower) / 2).masked_fill(~shared.visible, 0.0)
+    truth, found = gibbs_statistics(shared.scores.double()), gibbs_statistics(near)
+    square = (near.softmax(dim=1) * doubt.square()).sum(dim=1)
+    certified = certified_errors(found.varentropy, square, doubt.amax(dim=1))
+    return {
+        "bound of a score's error": doubt.sum(dim=1) / shared.visible.sum(dim=1),
+        "error of S": (found.entropy - truth.entropy).abs(),
+        "certified error of S": certified[0],
+        "error of sqrt(V)": (found.varentropy.sqrt() - truth.varentropy.sqrt()).abs(),
+        "certified error of sqrt(V)": certified[1],
+    }
 
 
 def _sparsity(normalized_entropy: Tensor) -> Tensor:

@@ -145,6 +145,19 @@ def test_certified_sparsity_ends_with_all_keys_and_holds():
         assert bool((found["zeta +- 0.0"] <= rows.last + 1).all())
 
 
+def test_more_bits_certify_more():
+    families = pruning_sources.FAMILIES[:2]
+    heads = [pruning_sources.synthetic_head(family, 256, 0) for family in families]
+    found = pruning.copies(heads)
+    assert list(found) == ["int8", "int8, centred", "int16", "int16, centred"]
+    for errors in found.values():
+        for of in ("S", "sqrt(V)"):
+            for size in ("mean", "largest"):
+                assert errors[f"error of {of}"][size] <= errors[f"certified error of {of}"][size]
+    largest = [errors["certified error of S"]["largest"] for errors in found.values()]
+    assert largest[2] < largest[0] / 100
+
+
 def test_exponents_of_a_power_law():
     sizes = torch.tensor([256, 1024, 4096])
     factor = torch.tensor([1.0, 2.0, 5.0])[:, None]
