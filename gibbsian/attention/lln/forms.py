@@ -104,5 +104,7 @@ def _compiled(inputs: LLNInputs, scales: Scales, value: Tensor, block_size: int 
     tensors = (query, key, value, query_scale * inputs.query_factor, key_scale, present)
     blocks = (min(block_size or 0, key.shape[-2]), inputs.scale)
     if offset is None:
-        return lln_bidirectional(*tensors, *blocks)[0]
-    return lln_causal(*tensors, offset, *blocks)
+        output: Tensor = lln_bidirectional(*tensors, *blocks)[0]
+    else:
+        output = lln_causal(*tensors, offset, *blocks)
+    return output

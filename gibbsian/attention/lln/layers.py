@@ -6,7 +6,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from gibbsian.attention.base import Attention, AttentionArguments, AttentionStatistics
-from gibbsian.attention.inputs import checked_inputs
+from gibbsian.attention.inputs import AttentionInputs, checked_inputs
 from gibbsian.attention.lln.forms import attend, block_obstacles, check_block_size
 from gibbsian.attention.lln.inputs import LLNInputs
 from gibbsian.attention.lln.scales import MatchedScales
@@ -51,8 +51,8 @@ class LLN(Attention):
         **arguments: Unpack[AttentionArguments],
     ) -> Tensor | tuple[Tensor, AttentionStatistics]:
         """`lln_attention` with the scales of this layer."""
-        backend = arguments.pop("backend", "auto")
-        inputs = LLNInputs.of(checked_inputs(query, key, value, **arguments), backend=backend)
+        backend = arguments.get("backend", "auto")
+        inputs = LLNInputs.of(_checked(query, key, value, arguments), backend=backend)
         return attend(
             inputs,
             self.scales(inputs),
@@ -102,9 +102,9 @@ class LLNDiag(Attention):
         **arguments: Unpack[AttentionArguments],
     ) -> Tensor | tuple[Tensor, AttentionStatistics]:
         """`lln_diag_attention` with the scales of this layer."""
-        backend = arguments.pop("backend", "auto")
+        backend = arguments.get("backend", "auto")
         inputs = LLNInputs.of(
-            checked_inputs(query, key, value, **arguments),
+            _checked(query, key, value, arguments),
             backend=backend,
             obstacles=block_obstacles(self.block_size),
         )
@@ -117,3 +117,10 @@ class LLNDiag(Attention):
 
     def _options(self) -> dict[str, Any]:
         return {**self.scales.options(), "block_size": self.block_size}
+
+
+def _checked(
+    query: Tensor, key: Tensor, value: Tensor, arguments: AttentionArguments
+) -> AttentionInputs:
+    others = {name: given for name, given in arguments.items() if name != "backend"}
+    return checked_inputs(query, key, value, **others)  # type: ignore[arg-type]  # as above

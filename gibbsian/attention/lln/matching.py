@@ -11,8 +11,8 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from torch import Tensor
 
@@ -24,6 +24,11 @@ depended on the length would let later tokens and padding change earlier outputs
 
 VARIANCE_FLOOR = 1e-6
 """Smallest variance of queries or keys that is matched; below it the scales stop growing."""
+
+# Read at import: torch.compile traces through what is looked up, not through a file's opening.
+_TABLE: dict[str, Any] = json.loads(
+    files("gibbsian.attention.lln").joinpath("matching_table.json").read_text(encoding="utf-8")
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +64,6 @@ def broad_variance(sigma_squared: Tensor, fit: MatchingFit) -> Tensor:
     return fit.slope * sigma_squared + fit.intercept
 
 
-@cache
 def matching_fit(head_dim: int, num_keys: int = REFERENCE_KEYS) -> MatchingFit:
     r"""The line of eq. (34) for a head dimension and a number of keys, from the shipped table.
 
@@ -73,11 +77,8 @@ def matching_fit(head_dim: int, num_keys: int = REFERENCE_KEYS) -> MatchingFit:
     for name, size in (("head_dim", head_dim), ("num_keys", num_keys)):
         if size < 1:
             raise ArgumentError(f"`{name}` must be >= 1, got {size}. Pass the size of the heads.")
-    table = json.loads(
-        files("gibbsian.attention.lln").joinpath("matching_table.json").read_text(encoding="utf-8")
-    )
-    row, row_weight = _between(table["head_dims"], head_dim)
-    column, column_weight = _between(table["num_keys"], num_keys)
+    row, row_weight = _between(_TABLE["head_dims"], head_dim)
+    column, column_weight = _between(_TABLE["num_keys"], num_keys)
 
     def interpolated(values: list[list[float]]) -> float:
         low, high = (
@@ -87,7 +88,7 @@ def matching_fit(head_dim: int, num_keys: int = REFERENCE_KEYS) -> MatchingFit:
         return (1 - row_weight) * low + row_weight * high
 
     return MatchingFit(
-        slope=interpolated(table["slope"]), intercept=interpolated(table["intercept"])
+        slope=interpolated(_TABLE["slope"]), intercept=interpolated(_TABLE["intercept"])
     )
 
 

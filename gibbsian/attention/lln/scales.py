@@ -106,13 +106,14 @@ def _compiled_variance(
 
     if present is not None:
         present = present.expand(elements.shape[:-1])
+    variance: Tensor
     variance, mean, count = lln_moments(elements, present)
     if not pooled:
         return variance
     share = count / count.sum(dim=0).clamp_min(1)
     deviation = mean - (share * mean).sum(dim=0)
-    pooled_variance = (share * (variance + deviation.square())).sum(dim=0, keepdim=True)
-    return pooled_variance.to(variance.dtype).detach()
+    variance = (share * (variance + deviation.square())).sum(dim=0, keepdim=True).float()
+    return variance.detach()
 
 
 def _matched(inputs: LLNInputs, query_variance: Tensor, key_variance: Tensor) -> Scales:

@@ -8,12 +8,14 @@ from torch import Tensor
 from gibbsian.attention.lln.cpu import memory as space
 from gibbsian.attention.lln.cpu.bidirectional import (
     SEGMENT,
-    differentiate_keys,
-    differentiate_queries,
     merge_states,
     read_queries,
     scratch_size,
     sum_keys,
+)
+from gibbsian.attention.lln.cpu.bidirectional_backward import (
+    differentiate_keys,
+    differentiate_queries,
 )
 from gibbsian.attention.lln.cpu.diagonal_blocks import DiagonalBlocks
 from gibbsian.numerics.cpu.simd import LANES
@@ -137,8 +139,8 @@ def _backward(
     batch, heads, queries, head_dim = query.shape
     keys, value_dim = value.shape[-2:]
     size = scratch_size(head_dim, value_dim)
-    gradients = tuple(space.empty(*tensor.shape) for tensor in (query, key, value))
-    flat = tuple(tensor.view(-1).numpy() for tensor in gradients)
+    grad_query, grad_key, grad_value = (space.empty(*x.shape) for x in (query, key, value))
+    flat = tuple(x.view(-1).numpy() for x in (grad_query, grad_key, grad_value))
     segments = -(-queries // SEGMENT)
     tasks = batch * heads * segments
     grad_memory = space.empty(tasks, *memory.shape[1:])
@@ -165,9 +167,7 @@ def _backward(
         grad_query_scale.numpy(),
         space.scratch(tasks, size),
     )
-    grad_memory, grad_mass = (
-        part.unflatten(0, (batch * heads, segments)).sum(dim=1) for part in (grad_memory, grad_mass)
-    )
+    grad_memory, grad_mass = (space.per_head(x, batch * heads) for x in (grad_memory, grad_mass))
     segments = -(-keys // blocks.rows_a_task)
     tasks = batch * heads * segments
     grad_key_scale = torch.empty(tasks, dtype=torch.float64)
@@ -194,12 +194,14 @@ def _backward(
         *space.rows(upstream),
         flat,
     )
-    grad_scales = (
-        parts.view(batch, heads, -1).sum(dim=-1).float()
-        for parts in (grad_query_scale, grad_key_scale)
-    )
     blocks.add_gradients(upstream, flat)
-    return *gradients, *grad_scales
+    return (
+        grad_query,
+        grad_key,
+        grad_value,
+        space.per_head(grad_query_scale, batch * heads).view(batch, heads).float(),
+        space.per_head(grad_key_scale, batch * heads).view(batch, heads).float(),
+    )
 
 
 @_backward.register_fake
@@ -217,7 +219,13 @@ def _(
     sums: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     del upstream, present, memory, sums, block_size, scale
-    return tuple(x.new_empty(x.shape) for x in (query, key, value, query_scale, key_scale))
+    return (
+        query.new_empty(query.shape),
+        key.new_empty(key.shape),
+        value.new_empty(value.shape),
+        query_scale.new_empty(query_scale.shape),
+        key_scale.new_empty(key_scale.shape),
+    )
 
 
 def _save(ctx: Any, inputs: Any, output: Any) -> None:

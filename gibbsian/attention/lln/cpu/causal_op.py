@@ -7,11 +7,8 @@ import torch
 from torch import Tensor
 
 from gibbsian.attention.lln.cpu import memory as space
-from gibbsian.attention.lln.cpu.causal import (
-    attend_causally,
-    differentiate_causally,
-    scratch_size,
-)
+from gibbsian.attention.lln.cpu.causal import attend_causally, scratch_size
+from gibbsian.attention.lln.cpu.causal_backward import differentiate_causally
 from gibbsian.attention.lln.cpu.diagonal_blocks import DiagonalBlocks
 from gibbsian.numerics.cpu.threads import num_workers, run
 
@@ -91,10 +88,11 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     batch, heads, queries, head_dim = query.shape
     keys, value_dim = value.shape[-2:]
-    tensors = (query, key, value, query_scale, key_scale)
-    gradients = tuple(space.empty(*tensor.shape) for tensor in tensors)
+    grad_query, grad_key, grad_value, grad_query_scale, grad_key_scale = (
+        space.empty(*x.shape) for x in (query, key, value, query_scale, key_scale)
+    )
     blocks = DiagonalBlocks(query, key, value, present, offset, block_size, scale)
-    flat = tuple(gradient.view(-1).numpy() for gradient in gradients)
+    flat = tuple(x.view(-1).numpy() for x in (grad_query, grad_key, grad_value))
     tasks = batch * heads
     # A chunk may be as short as one query; pages that are not written to cost nothing.
     chunks = num_workers(tasks), max(1, queries)
@@ -115,15 +113,16 @@ def _backward(
         *space.numbers(blocks.shares),
         space.vector(query_scale),
         space.vector(key_scale),
-        flat[:3],
-        *flat[3:],
+        flat,
+        grad_query_scale.view(-1).numpy(),
+        grad_key_scale.view(-1).numpy(),
         space.scratch(tasks, scratch_size(head_dim, value_dim, queries)),
         space.empty(*chunks, space.padded_size(head_dim)).numpy(),
         np.empty(chunks, np.int64),
         *blocks.arguments,
     )
-    blocks.add_gradients(upstream, flat[:3])
-    return gradients
+    blocks.add_gradients(upstream, flat)
+    return grad_query, grad_key, grad_value, grad_query_scale, grad_key_scale
 
 
 @_backward.register_fake
@@ -140,7 +139,13 @@ def _(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     del upstream, present, offset, block_size, scale
-    return tuple(x.new_empty(x.shape) for x in (query, key, value, query_scale, key_scale))
+    return (
+        query.new_empty(query.shape),
+        key.new_empty(key.shape),
+        value.new_empty(value.shape),
+        query_scale.new_empty(query_scale.shape),
+        key_scale.new_empty(key_scale.shape),
+    )
 
 
 def _save(ctx: Any, inputs: Any, output: Tensor) -> None:

@@ -100,7 +100,7 @@ class DiagonalBlocks:
         split = (self._segments, self._blocks_a_task)
         run(average_some, self._tasks, *split, *self._apart, output)
 
-    def add_gradients(self, upstream: Tensor, gradients: tuple[Any, Any, Any]) -> None:
+    def add_gradients(self, upstream: Tensor, gradients: tuple[Any, ...]) -> None:
         """Adds to LLN's gradients those through the blocks, unless its kernels have done so."""
         split = (self._segments, self._blocks_a_task)
         rows = space.rows(upstream)

@@ -39,6 +39,11 @@ def empty(*shape: int) -> Tensor:
     return torch.empty(shape, dtype=torch.float32)
 
 
+def per_head(parts: Tensor, heads: int) -> Tensor:
+    """Sums over the tasks of each head; parts of no task are 0."""
+    return parts.unflatten(0, (heads, parts.shape[0] // max(1, heads))).sum(dim=1)
+
+
 def scratch(tasks: int, size: int) -> Any:
     """Working space of each worker, allocated once a call."""
     return empty(num_workers(tasks), size).numpy()
