@@ -69,6 +69,12 @@ MODEL_OUTPUT_ERROR = 1e-5
 two orders of summation (with a cache, without): sharp attention and norms amplify roundings layer
 by layer."""
 
+ELEMENTARY_ROUNDINGS = 2.0
+"""Units in the last place that exp and log of the CPU kernels may be off, as documented there."""
+
+LOG1P_ROUNDINGS = 3.0
+"""The same of log1p, which rounds 1 + x first: 2.4 at x = -0.3 by itself."""
+
 NARROW_ERROR = 0.02
 """Relative error of sigma^2/d as the variance of a sum's log, at sigma^2 = 0.01: the next order."""
 

@@ -44,10 +44,16 @@ class _CacheFiles:
         self._folder, self._name = Path(folder), name
 
     def save(self, key: object, data: object) -> None:
-        path = self._path(key)
-        with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".tmp", delete=False) as file:
-            file.write(dumps(data))
-        Path(file.name).replace(path)
+        """A full disk, or a folder that can no longer be written to, costs the cache only."""
+        written = None
+        try:
+            with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".tmp", delete=False) as file:
+                written = Path(file.name)
+                file.write(dumps(data))
+            written.replace(self._path(key))
+        except OSError:
+            if written is not None:
+                written.unlink(missing_ok=True)
 
     def load(self, key: object) -> Any:
         try:
