@@ -207,9 +207,10 @@ def test_no_candidate_is_lost(seed, keys, spread, backend, schedule):
     # at the sparsity found, the weights of the exact scores
     zeta = found.zeta.unsqueeze(-1)
     oracle = entmax(scores, zeta.double(), backend="reference") @ value
-    narrow = (query / 4) @ key.float().transpose(2, 3)
-    plain = entmax(narrow, zeta, backend="reference") @ value.float()
-    assert_as_accurate_as(output, plain, oracle)
+    # float32 rounds a sum of d products by d eps |q| |k|, and weights follow scores one to one
+    sizes = query.norm(dim=-1).max() * key.norm(dim=-1).max() / 4
+    rounding = query.shape[-1] * torch.finfo(torch.float32).eps * max(sizes.item(), 1.0)
+    assert (output - oracle).abs().max() <= 2 * value.abs().max() * rounding
 
 
 def test_kernels_do_what_the_reference_says():
