@@ -138,7 +138,7 @@ def add_keys(
 def merge_states(
     head: int, _: int, segments: int, memories: Any, sums: Any, memory: Any, merged: Any
 ) -> None:
-    """The state of the union of a head's segments (docs/derivations/lln.md#states-merge)."""
+    """The state of the union of a head's segments (docs/derivations/lln.md#states)."""
     width = memory.shape[1]
     largest, mass = merged[head, 0], merged[head, 1]
     largest[:] = _NO_KEY
