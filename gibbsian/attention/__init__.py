@@ -1,6 +1,8 @@
 """Attention: functions with the conventions of torch's SDPA, and the same as modules."""
 
+from gibbsian.attention.aes import KeyIndex as KeyIndex
 from gibbsian.attention.aes import aes_attention as aes_attention
+from gibbsian.attention.aes import aes_decode as aes_decode
 from gibbsian.attention.base import Attention as Attention
 from gibbsian.attention.base import AttentionArguments as AttentionArguments
 from gibbsian.attention.base import AttentionStatistics as AttentionStatistics
@@ -23,9 +25,11 @@ __all__ = [
     "AttentionArguments",
     "AttentionStatistics",
     "Entmax",
+    "KeyIndex",
     "LLNDiag",
     "Softmax",
     "aes_attention",
+    "aes_decode",
     "attention_from_config",
     "attention_row_statistics",
     "entmax_attention",

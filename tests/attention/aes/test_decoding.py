@@ -320,7 +320,8 @@ def test_arguments_are_checked():
 def test_attention_of_few_queries_takes_this_path_by_itself(is_causal):
     query, key, value = make(200, queries=3)
     inputs = checked_inputs(query, key, value, is_causal=is_causal, enable_gqa=True)
-    assert isinstance(rows_of(inputs, "cpu"), StreamedRows), "gradients are on"
+    trained = checked_inputs(query.requires_grad_(), key, value, enable_gqa=True)
+    assert isinstance(rows_of(trained, "cpu"), StreamedRows), "a gradient is needed"
     arguments = {"is_causal": is_causal, "enable_gqa": True}
     with torch.no_grad():
         assert isinstance(rows_of(inputs, "auto"), FewQueries)
@@ -335,6 +336,28 @@ def test_attention_of_few_queries_takes_this_path_by_itself(is_causal):
                 for backend in ("cpu", "reference")
             )
             torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_a_learned_sparsity_gets_its_gradient_where_the_inputs_need_none():
+    query, key, value = make(200, queries=2)
+    gradients = []
+    for backend in ("cpu", "reference"):
+        zeta = torch.full(query.shape[:3], 0.4, requires_grad=True)
+        mixed = entmax_attention(query, key, value, zeta=zeta, enable_gqa=True, backend=backend)
+        gradients += torch.autograd.grad(mixed.square().sum(), zeta)
+    assert gradients[1].abs().max() > 0.1
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
+def test_a_learned_sparsity_gets_its_gradient_from_few_queries_too():
+    query, key, value = make(200, heads=2)
+    gradients = []
+    for backend in ("cpu", "reference"):
+        zeta = torch.full((2, 2, 1), 0.4, requires_grad=True)
+        output = aes_attention(query, key, value, schedule=lambda _, z=zeta: z, backend=backend)
+        output.square().sum().backward()
+        gradients.append(zeta.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-4)
 
 
 def test_no_gradient_is_kept():
