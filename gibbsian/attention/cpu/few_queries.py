@@ -16,6 +16,7 @@ from gibbsian.attention.cpu.few_queries_kernels import (
     mix_rows,
     score_stretches,
 )
+from gibbsian.attention.cpu.rows import StreamedRows
 from gibbsian.attention.inputs import AttentionInputs
 from gibbsian.attention.rows import Rows
 from gibbsian.numerics.cpu.simd import KEY_BLOCK
@@ -31,11 +32,10 @@ _SHORTEST = 2048
 
 
 def suits_few_queries(inputs: AttentionInputs) -> bool:
-    """Whether `FewQueries` is the faster form for these inputs, and no gradient can be asked for.
-
-    Whether the sparsity will need one is not known yet: only where gradients are off is it sure.
-    """
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+    """Whether `FewQueries` is the faster form for these inputs, which need no gradient."""
+    tensors = (inputs.query, inputs.key, inputs.value)
+    needs_grad = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if needs_grad or torch.compiler.is_compiling():
         return False
     return inputs.group * inputs.query.shape[2] <= MOST_ROWS
 
@@ -53,7 +53,7 @@ class FewQueries(Rows):
         self.group = heads // key_heads
         self.keys = keys
         self.shape = (batch, heads, count)
-        self._dtype = inputs.query.dtype
+        self._inputs = inputs
         self._scored = False
         number = np.arange(batch * key_heads)
         self.owners = np.stack([number // key_heads, number % key_heads, number], axis=1)
@@ -96,12 +96,15 @@ class FewQueries(Rows):
 
     def mix(self, zeta: Tensor) -> tuple[Tensor, Tensor]:
         """See `gibbsian.attention.rows.Rows`."""
+        if torch.is_grad_enabled() and zeta.requires_grad:
+            # a learned schedule, trained on inputs that need no gradient themselves
+            return StreamedRows(self._inputs).mix(zeta)
         if not self._scored:
             self.score(np.arange(len(self.owners)))
         largest = self.moments[..., 0].max(axis=2, initial=-np.inf)
         largest = torch.from_numpy(largest).float()
         output, support = self.mix_rows(zeta, largest)
-        output = output.view(*self.shape, self.value_dim).to(self._dtype)
+        output = output.view(*self.shape, self.value_dim).to(self._inputs.query.dtype)
         return output, support.view(self.shape)
 
     def merged(self) -> GibbsStatistics:

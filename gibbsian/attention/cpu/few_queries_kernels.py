@@ -120,21 +120,25 @@ def hide_absent(
 @kernel
 def stretch_moments(line: Any, first: int, last: int, moments: Any) -> None:
     """Writes the `NUM_MOMENTS` moments of line[first:last]."""
+    # slices: LLVM makes vectors of loops that start at 0
+    part = line[first:last]
     largest = np.float32(-np.inf)
-    present = 0
-    for j in range(first, last):
-        largest = maximum(largest, line[j])
-        present += line[j] != np.float32(-np.inf)
+    present = np.int32(0)
+    for j in range(part.shape[0]):
+        largest = maximum(largest, part[j])
+        present += np.int32(1) if part[j] != np.float32(-np.inf) else np.int32(0)
     moments[0] = largest
     moments[1:] = 0.0
     moments[6] = present
     if largest == np.float32(-np.inf):
         return
     total, mean = 0.0, 0.0
-    for block in range(first, last, _BLOCK):
+    for start in range(0, part.shape[0], _BLOCK):
+        block = part[start : min(start + _BLOCK, part.shape[0])]
         weight, first_moment = _ZERO, _ZERO
-        for j in range(block, min(last, block + _BLOCK)):
-            y = maximum(line[j] - largest, _ABSENT)
+        for j in range(block.shape[0]):
+            y = block[j] - largest
+            y = _ABSENT if y < _ABSENT else y
             w = exp(y)
             weight += w
             first_moment += w * y
@@ -144,10 +148,12 @@ def stretch_moments(line: Any, first: int, last: int, moments: Any) -> None:
     centre = np.float32(mean)
     shift = mean - centre
     second, third, squares = 0.0, 0.0, 0.0
-    for block in range(first, last, _BLOCK):
+    for start in range(0, part.shape[0], _BLOCK):
+        block = part[start : min(start + _BLOCK, part.shape[0])]
         a, b, c = _ZERO, _ZERO, _ZERO
-        for j in range(block, min(last, block + _BLOCK)):
-            y = maximum(line[j] - largest, _ABSENT)
+        for j in range(block.shape[0]):
+            y = block[j] - largest
+            y = _ABSENT if y < _ABSENT else y
             w = exp(y)
             d = y - centre
             a += w * d * d
