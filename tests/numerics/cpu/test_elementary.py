@@ -5,9 +5,9 @@ import pytest
 
 pytest.importorskip("numba")
 
-from gibbsian.numerics.cpu import elementary  # noqa: E402
-from gibbsian.numerics.cpu.jit import kernel  # noqa: E402
-from tests.tolerances import ELEMENTARY_ROUNDINGS, LOG1P_ROUNDINGS  # noqa: E402
+from gibbsian.numerics.cpu import elementary
+from gibbsian.numerics.cpu.jit import kernel
+from tests.tolerances import ELEMENTARY_ROUNDINGS, LOG1P_ROUNDINGS
 
 TINY, LARGEST = np.finfo(np.float32).tiny, np.finfo(np.float32).max
 exp, log, log1p = elementary.exp, elementary.log, elementary.log1p

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba")
 
-from gibbsian.numerics.cpu.matmul import multiply, pack_transposed  # noqa: E402
-from gibbsian.numerics.cpu.simd import LANES, PANEL, TILE_ROWS  # noqa: E402
+from gibbsian.numerics.cpu.matmul import multiply, pack_transposed
+from gibbsian.numerics.cpu.simd import LANES, PANEL, TILE_ROWS
 
 CANARY = np.float32(12345.5)
 
@@ -29,16 +29,15 @@ def padded(matrix, spare):
     rows=st.integers(1, 6),
     depth=st.integers(1, 300),
     columns=st.integers(1, 11),
-    transposed=st.booleans(),
-    packed=st.booleans(),
-    accumulate=st.booleans(),
+    flags=st.tuples(*[st.booleans()] * 3),
     spare=st.tuples(*[st.integers(0, 3)] * 3),
 )
-@example(1, 1, 1, False, True, False, (0, 0, 0))
-@example(2, 128, 4, True, False, True, (1, 2, 3))
-@example(2, 129, 5, False, True, False, (0, 0, 0))
-@example(3, 257, 8, True, True, True, (3, 0, 1))
-def test_multiply(rows, depth, columns, transposed, packed, accumulate, spare):
+@example(1, 1, 1, (False, True, False), (0, 0, 0))
+@example(2, 128, 4, (True, False, True), (1, 2, 3))
+@example(2, 129, 5, (False, True, False), (0, 0, 0))
+@example(3, 257, 8, (True, True, True), (3, 0, 1))
+def test_multiply(rows, depth, columns, flags, spare):
+    transposed, packed, accumulate = flags
     rows, columns = rows * TILE_ROWS, columns * LANES
     generator = np.random.default_rng(rows + depth + columns)
     left, right = whole_numbers(generator, rows, depth), whole_numbers(generator, depth, columns)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba")
 
-from gibbsian.numerics.cpu import simd  # noqa: E402
-from gibbsian.numerics.cpu.jit import kernel  # noqa: E402
+from gibbsian.numerics.cpu import simd
+from gibbsian.numerics.cpu.jit import kernel
 
 
 @kernel

@@ -33,6 +33,9 @@ def team(request, monkeypatch):
         pytest.skip("torch's OpenMP runtime has no GOMP_parallel here")
 
 
+in_threads = pytest.mark.usefixtures("threads")
+
+
 class Recorder:
     """A kernel that remembers who did what, and whether two did it under one number."""
 
@@ -40,7 +43,7 @@ class Recorder:
         self.tasks, self.workers, self.shared = [], set(), False
         self._busy, self._lock = set(), threading.Lock()
 
-    def __call__(self, task, worker, *arguments):
+    def __call__(self, task, worker):
         with self._lock:
             self.shared |= worker in self._busy
             self._busy.add(worker)
@@ -52,7 +55,8 @@ class Recorder:
 
 
 @pytest.mark.parametrize("tasks", [0, 1, 2, 3, 40])
-def test_every_task_once_under_a_number_of_its_own(threads, tasks):
+@in_threads
+def test_every_task_once_under_a_number_of_its_own(tasks):
     recorder = Recorder()
     run(recorder, tasks)
     assert sorted(recorder.tasks) == list(range(tasks))
@@ -73,20 +77,22 @@ def test_two_threads_work_at_the_same_time(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     # each waits for the other
     together = threading.Barrier(2, timeout=20)
-    run(lambda task, worker: together.wait(), 2)
+    run(lambda *_: together.wait(), 2)
 
 
-def test_arguments_are_passed_on(threads):
+@in_threads
+def test_arguments_are_passed_on():
     seen = []
     run(lambda *given: seen.append(given[2:]), 3, "one", 2)
     assert seen == [("one", 2)] * 3
 
 
 @pytest.mark.parametrize("failing", [0, 7, 19])
-def test_an_error_is_raised_after_the_others_have_stopped(threads, failing):
+@in_threads
+def test_an_error_is_raised_after_the_others_have_stopped(failing):
     running, lock = set(), threading.Lock()
 
-    def kernel(task, worker):
+    def kernel(task, _):
         with lock:
             running.add(task)
         time.sleep(0.0005)
