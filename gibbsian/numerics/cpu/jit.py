@@ -70,7 +70,8 @@ class _CacheFiles:
 class _Cache(FunctionCache):
     def __init__(self, function: Any) -> None:
         super().__init__(function)
-        self._cache_file = _CacheFiles(self._cache_path, self._impl.filename_base)
+        files: Any = _CacheFiles(self._cache_path, self._impl.filename_base)
+        self._cache_file = files
 
 
 def kernel(function: Any) -> Any:
