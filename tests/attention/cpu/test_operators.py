@@ -155,17 +155,6 @@ print(step(16384))
 def test_compiles_without_a_break_at_any_length(detach_statistics):
     schedule = SmoothStep()
 
-    def call(query, key, value):
-        output = aes_attention(
-            query,
-            key,
-            value,
-            schedule=schedule,
-            detach_statistics=detach_statistics,
-            is_causal=True,
-        )
-        return output, *torch.autograd.grad(output.square().sum(), (query, key, value))
-
     def attend(query, key, value):
         return aes_attention(
             query,
@@ -179,7 +168,9 @@ def test_compiles_without_a_break_at_any_length(detach_statistics):
     compiled = torch.compile(attend, fullgraph=True, dynamic=True)
     for length in (70, 130):
         leaves = [x.requires_grad_() for x in tensors(length, length)[:3]]
-        output = compiled(*leaves)
-        found = (output, *torch.autograd.grad(output.square().sum(), leaves))
-        for one, other in zip(found, call(*leaves), strict=True):
+        found, expected = (
+            (output, *torch.autograd.grad(output.square().sum(), leaves))
+            for output in (compiled(*leaves), attend(*leaves))
+        )
+        for one, other in zip(found, expected, strict=True):
             assert_same(one, other)
