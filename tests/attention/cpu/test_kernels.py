@@ -239,6 +239,13 @@ def test_the_number_of_threads_does_not_matter(form, is_causal, heads):
             assert_as_accurate_as(other, plain[i], truth[i])
 
 
+def test_keys_that_tie_for_the_maximum_share_its_gradient():
+    query, key, value, zeta = tensors(9, 35, heads=1)
+    # whole numbers: equal keys have equal scores, whatever the order of summation
+    key = key.round().repeat(1, 1, 2, 1)
+    check("statistics", (query.round(), key, value.repeat(1, 1, 2, 1), zeta), scale=0.5)
+
+
 def materialised(query, key, mask, dtype):
     scores = query.to(dtype) @ key.to(dtype).mT * query.shape[-1] ** -0.5
     return scores, mask & causal_mask(*scores.shape[-2:], scores.device)
