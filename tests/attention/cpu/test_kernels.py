@@ -147,6 +147,18 @@ def test_a_bad_query_spoils_its_row_only(form, bad):
     assert_same(grad_query[:, :, others], clean[1][:, :, others])
 
 
+@pytest.mark.parametrize("length", [5, 6, 7, 67])
+def test_an_infinite_value_stays_in_its_head(length):
+    """Also past the last row, which the guards around every array watch."""
+    query, key, value, _ = tensors(length, 70, heads=3)
+    inputs = (query, key, value, torch.zeros(1, 3, length))
+    clean, *_ = results("entmax", inputs, backend="cpu")
+    value[0, ::2, 0] = torch.inf
+    output, *_ = results("entmax", inputs, backend="cpu")
+    assert not output[:, ::2].isfinite().any()
+    assert torch.equal(output[:, 1], clean[:, 1])
+
+
 @forms
 @both_directions
 def test_strided_and_expanded_inputs(form, is_causal):
