@@ -49,18 +49,24 @@ class _CacheFiles:
         try:
             with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".tmp", delete=False) as file:
                 written = Path(file.name)
-                file.write(dumps(data))
+                content = dumps(data)
+                file.write(hashlib.sha256(content).digest() + content)
             written.replace(self._path(key))
         except OSError:
             if written is not None:
                 written.unlink(missing_ok=True)
 
     def load(self, key: object) -> Any:
+        """What `save` wrote; None if there is no file, or one that was cut short."""
         try:
-            # written by `save` above, in the user's own cache, as numba's
-            return pickle.loads(self._path(key).read_bytes())  # noqa: S301
-        except FileNotFoundError:
+            stored = self._path(key).read_bytes()
+        except OSError:
             return None
+        digest, content = stored[:32], stored[32:]
+        if hashlib.sha256(content).digest() != digest:
+            return None
+        # written by `save`, in the user's own cache, as numba's
+        return pickle.loads(content)  # noqa: S301
 
     def _path(self, key: object) -> Path:
         digest = hashlib.sha256(f"{_SOURCES} {numba.__version__} {key!r}".encode()).hexdigest()

@@ -60,6 +60,17 @@ def test_the_next_process_does_not_compile_again(tmp_path):
     assert len(files(tmp_path)) == 2
 
 
+@pytest.mark.parametrize("length", [0, 10, 200])
+def test_a_file_cut_short_is_compiled_anew(tmp_path, length):
+    assert load(tmp_path).scaled(3) == 6
+    (name,) = files(tmp_path)
+    path = tmp_path / "__pycache__" / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[:length])
+    assert load(tmp_path).scaled(3) == 6
+    assert len(path.read_bytes()) == len(whole)
+
+
 def test_a_changed_source_is_compiled_anew(tmp_path, monkeypatch):
     """Also where the bytes of the function itself are the same."""
     assert load(tmp_path).scaled(3) == 6
