@@ -290,8 +290,11 @@ def _backward(
             grad_zeta[unit, first + i] = _ZERO
             in_range = dense_from <= i < dense_to
             if np.isnan(log_max):
+                # as in the reference, where every weight of the row is NaN
                 grad_zeta[unit, first + i] = _NAN
                 to_query[i] = _NAN
+                to_key[:] = _NAN
+                to_value[:] = _NAN
                 if in_range:
                     row[:extent] = _ZERO
                     drow[:extent] = _ZERO

@@ -108,11 +108,13 @@ def mask_bytes(mask: Tensor | None) -> tuple[Any, Any]:
     """A mask's bytes, and their strides in its four dimensions, 0 where it is broadcast."""
     if mask is None:
         return np.zeros(1, np.uint8), np.full(4, -1)
-    dense = mask.contiguous()
     strides = [
-        stride if size > 1 else 0 for size, stride in zip(dense.shape, dense.stride(), strict=True)
+        stride if size > 1 else 0 for size, stride in zip(mask.shape, mask.stride(), strict=True)
     ]
-    return dense.view(torch.uint8).numpy().reshape(-1), np.array(strides)
+    # where it lies: an expanded mask is not written out
+    span = 1 + sum((n - 1) * stride for n, stride in zip(mask.shape, strides, strict=True))
+    flat = mask.detach().as_strided((span,), (1,)).view(torch.uint8)
+    return flat.numpy(), np.array(strides)
 
 
 def transposed_panels(matrices: Any, padded_rows: int) -> Any:

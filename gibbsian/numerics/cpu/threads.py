@@ -44,8 +44,8 @@ def run(kernel: Callable[..., None], tasks: int, *arguments: Any) -> None:
     errors: list[BaseException] = []
 
     def work() -> None:
-        worker = next(next_worker)
         try:
+            worker = next(next_worker)
             for task in next_task:
                 if task >= tasks or errors:
                     return
@@ -56,6 +56,11 @@ def run(kernel: Callable[..., None], tasks: int, *arguments: Any) -> None:
     (_team_of_openmp or _team_of_python)(work, workers)
     if errors:
         raise errors[0]
+    # mostly none: what a thread left that an interrupt kept from starting
+    for task in next_task:
+        if task >= tasks:
+            return
+        kernel(task, 0, *arguments)
 
 
 _Team = Callable[[Callable[[], None], int], None]

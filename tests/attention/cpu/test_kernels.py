@@ -141,8 +141,9 @@ def test_a_bad_query_spoils_its_row_only(form, bad):
     spoilt = [x.clone() for x in inputs]
     spoilt[0][0, 0, 33, 2] = bad
     others = torch.arange(66) != 33
-    output, grad_query, *_ = results(form, spoilt, backend="cpu")
+    output, grad_query, grad_key, *_ = results(form, spoilt, backend="cpu")
     assert output[:, :, 33].isnan().any()
+    assert grad_key.isnan().all(), "the key gets a share of every query's gradient"
     assert_same(output[:, :, others], clean[0][:, :, others])
     assert_same(grad_query[:, :, others], clean[1][:, :, others])
 

@@ -82,15 +82,15 @@ def test_a_changed_source_is_compiled_anew(tmp_path, monkeypatch):
 
 
 def test_what_counts_as_the_sources(tmp_path, monkeypatch):
-    for name in ("numerics/cpu/jit.py", "attention/cpu/rows.py", "attention/rows.py"):
+    for name in ("numerics/cpu/jit.py", "attention/rows.py", "experiments/run.py"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("one")
     monkeypatch.setattr(jit, "__file__", str(tmp_path / "numerics/cpu/jit.py"))
     first = jit._digest_of_sources()
-    (tmp_path / "attention/rows.py").write_text("two")
+    (tmp_path / "experiments/run.py").write_text("two")
     assert jit._digest_of_sources() == first
-    (tmp_path / "attention/cpu/rows.py").write_text("two")
+    (tmp_path / "attention/rows.py").write_text("two")
     assert jit._digest_of_sources() != first
 
 

@@ -110,6 +110,18 @@ def test_an_error_is_raised_after_the_others_have_stopped(failing):
     assert sorted(recorder.tasks) == list(range(20))
 
 
+@pytest.mark.parametrize("present", [0, 1])
+def test_no_task_is_left_out_by_a_team_that_is_incomplete(monkeypatch, present):
+    """An interrupt may keep a thread from starting, a limit may make a team smaller."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(
+        module, "_team_of_openmp", lambda work, workers: [work() for _ in range(present)]
+    )
+    recorder = Recorder()
+    run(recorder, 20)
+    assert sorted(recorder.tasks) == list(range(20))
+
+
 def test_several_threads_may_call_at_once(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     recorders = [Recorder() for _ in range(6)]
