@@ -66,10 +66,10 @@ class KeyIndex:
         finite = key.detach().float().nan_to_num(0.0, 0.0, 0.0)
         self.centre = finite.mean(dim=2)
         self.channels = (finite - self.centre.unsqueeze(2)).abs().amax(dim=2).clamp_min(_TINY)
-        self.largest = torch.zeros(batch, heads)
-        self.codes = torch.zeros(batch, heads, 0, dim, BLOCK, dtype=torch.int16)
-        self.scales = torch.zeros(batch, heads, 0)
-        self.errors = torch.zeros(batch, heads, 0)
+        self.largest = self.centre.new_zeros(batch, heads)
+        self.codes = self.centre.new_zeros(batch, heads, 0, dim, BLOCK, dtype=torch.int16)
+        self.scales = self.centre.new_zeros(batch, heads, 0)
+        self.errors = self.centre.new_zeros(batch, heads, 0)
         self._length = 0
         self._grow(max(count, capacity or 0))
         self.append(key)
@@ -163,8 +163,8 @@ class KeyIndex:
         blocks = -(-capacity // BLOCK)
         batch, heads, old, dim, _ = self.codes.shape
         more = blocks - old
-        codes = torch.zeros(batch, heads, more, dim, BLOCK, dtype=torch.int16)
-        room = torch.zeros(batch, heads, more * BLOCK)
+        codes = self.codes.new_zeros(batch, heads, more, dim, BLOCK)
+        room = self.scales.new_zeros(batch, heads, more * BLOCK)
         self.codes = torch.cat([self.codes, codes], dim=2)
         self.scales = torch.cat([self.scales, room], dim=2)
         self.errors = torch.cat([self.errors, room], dim=2)

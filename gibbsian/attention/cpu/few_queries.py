@@ -22,6 +22,7 @@ from gibbsian.attention.rows import Rows
 from gibbsian.numerics.cpu.simd import KEY_BLOCK
 from gibbsian.numerics.cpu.threads import num_workers, run
 from gibbsian.statistics import GibbsStatistics
+from gibbsian.statistics.cpu.row import MOMENTS, statistics_of
 
 MOST_ROWS = 16
 """More rows of a key head than this go through matrix products faster."""
@@ -109,9 +110,10 @@ class FewQueries(Rows):
 
     def merged(self) -> GibbsStatistics:
         """Statistics of all rows, from their moments."""
-        return as_statistics(
-            self.moments.reshape(math.prod(self.shape), self.stretches, NUM_MOMENTS), self.shape
-        )
+        total = math.prod(self.shape)
+        found = np.empty((len(MOMENTS), total), np.float32)
+        merge_moments(self.moments.reshape(total, self.stretches, NUM_MOMENTS), found)
+        return statistics_of(torch.from_numpy(found).view(-1, *self.shape).movedim(0, -1))
 
     def mix_rows(
         self, zeta: Tensor, largest: Tensor, which: np.ndarray | None = None
@@ -126,7 +128,8 @@ class FewQueries(Rows):
         total, padded = math.prod(self.shape), self.scores.shape[2]
         which = np.arange(total) if which is None else which
         workers = num_workers(len(which))
-        output, support = torch.empty(len(which), self.value_dim), torch.empty(len(which))
+        output = np.empty((len(which), self.value_dim), np.float32)
+        support = np.empty(len(which), np.float32)
         run(
             mix_rows,
             len(which),
@@ -140,20 +143,10 @@ class FewQueries(Rows):
             np.empty((workers, padded), np.float32),
             np.empty((workers, padded), np.float32),
             np.empty((workers, padded), np.int32),
-            output.numpy(),
-            support.numpy(),
+            output,
+            support,
         )
-        return output, support
-
-
-def as_statistics(moments: np.ndarray, shape: tuple[int, ...]) -> GibbsStatistics:
-    """The rows' statistics from the moments of their stretches."""
-    fields = torch.empty(7, math.prod(shape))
-    merge_moments(moments, fields.numpy())
-    names: tuple[str, ...] = ("max_score", "min_entropy", "collision_entropy", "entropy")
-    names = (*names, "varentropy", "third_cumulant", "num_states")
-    by_name = {name: field.view(shape) for name, field in zip(names, fields, strict=True)}
-    return GibbsStatistics(**by_name, temperature=torch.ones(shape))
+        return torch.from_numpy(output), torch.from_numpy(support)
 
 
 def flat(tensor: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -173,7 +173,7 @@ def stretch_moments(line: Any, first: int, last: int, moments: Any) -> None:
 
 @kernel
 def merge_moments(moments: Any, statistics: Any) -> None:
-    """Statistics of whole rows, in the order of `GibbsStatistics` up to `num_states`.
+    """Statistics of whole rows, in the order of `gibbsian.statistics.cpu.row.MOMENTS`.
 
     Args:
         moments: (rows, stretches, `NUM_MOMENTS`).

@@ -1,5 +1,7 @@
 """Decoding: the kernels against plain torch, the index against the keys, certificates."""
 
+import contextlib
+import dataclasses
 import itertools
 
 import pytest
@@ -16,6 +18,7 @@ from gibbsian.attention.aes.key_index import BLOCK, KeyIndex
 from gibbsian.attention.cpu.few_queries import FewQueries
 from gibbsian.attention.cpu.rows import StreamedRows
 from gibbsian.attention.entmax import entmax_attention
+from gibbsian.attention.gibbs import attention_row_statistics
 from gibbsian.attention.inputs import checked_inputs
 from gibbsian.attention.rows import rows_of
 from gibbsian.normalizers import entmax
@@ -364,3 +367,43 @@ def test_no_gradient_is_kept():
     query, key, value = make(10)
     query.requires_grad_()
     assert not aes_decode(query, key, value, schedule=Linear(), enable_gqa=True).requires_grad
+
+
+def surroundings():
+    """Contexts that change what a factory function makes."""
+    for dtype in (torch.bfloat16, torch.float64):
+        yield str(dtype), default_dtype(dtype)
+    yield "meta", torch.device("meta")
+
+
+@contextlib.contextmanager
+def default_dtype(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_defaults_of_dtype_and_device_change_nothing(backend):
+    query, key, value = make(300, queries=4)
+    arguments = {"enable_gqa": True, "backend": backend}
+
+    def results():
+        sparse = entmax_attention(query, key, value, zeta=0.4, **arguments)
+        statistics = attention_row_statistics(query, key, **arguments)
+        decoded = [
+            aes_decode(query, key, value, schedule=Linear(), index=index, **arguments)
+            for index in (None, KeyIndex(key))
+        ]
+        return [sparse, *dataclasses.astuple(statistics), *decoded]
+
+    expected = results()
+    for name, surrounding in surroundings():
+        with surrounding:
+            found = results()
+        for one, other in zip(found, expected, strict=True):
+            assert one.dtype == other.dtype, name
+            assert torch.equal(one, other), name

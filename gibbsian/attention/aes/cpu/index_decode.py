@@ -118,8 +118,8 @@ def _mix(
     """Mixed values, support sizes and visited keys where a row has few candidates."""
     count, padded = zeta.numel(), rows.scores.shape[2]
     workers = num_workers(count)
-    output, support = torch.empty(count, rows.value_dim), torch.empty(count)
-    visited = torch.empty(count)
+    output = np.empty((*rows.shape, rows.value_dim), np.float32)
+    support, visited = np.empty(rows.shape, np.float32), np.empty(rows.shape, np.float32)
     run(
         mix_candidates,
         count,
@@ -135,9 +135,8 @@ def _mix(
         np.empty((workers, padded), np.float32),
         np.empty((workers, padded), np.float32),
         np.empty((workers, padded), np.int32),
-        output.numpy(),
-        support.numpy(),
-        visited.numpy(),
+        output.reshape(count, rows.value_dim),
+        support.reshape(count),
+        visited.reshape(count),
     )
-    shape = rows.shape
-    return output.view(*shape, rows.value_dim), support.view(shape), visited.view(shape)
+    return torch.from_numpy(output), torch.from_numpy(support), torch.from_numpy(visited)
