@@ -39,7 +39,8 @@ class AttentionInputs:
     @property
     def group(self) -> int:
         """How many query heads share a key head."""
-        return self.query.shape[1] // self.key.shape[1]
+        key_heads = self.key.shape[1]
+        return self.query.shape[1] // key_heads if key_heads else 1
 
     def full_mask(self) -> Tensor | None:
         """`mask` and causality together; broadcastable to (batch, heads, queries, keys)."""

@@ -65,16 +65,26 @@ def rows_of(inputs: AttentionInputs, backend: Backend) -> Rows:
         ArgumentError: an unknown backend.
         BackendUnavailableError: see `gibbsian._dispatch`.
     """
-    tensors = (inputs.query, inputs.key, inputs.value)
-    obstacles = []
-    if inputs.dropout_p > 0:
-        obstacles.append("dropout_p is above 0")
-    if any(tensor.numel() == 0 for tensor in tensors):
-        obstacles.append("there is no query, no key or no channel")
-    if not runs_on_cpu_kernels(backend, *tensors, obstacles=obstacles):
+    if not runs_compiled(inputs, backend):
         return MaterializedRows(inputs)
     # numba takes half a second to import: only where it is used
     from gibbsian.attention.cpu.few_queries import FewQueries, suits_few_queries  # noqa: PLC0415
     from gibbsian.attention.cpu.rows import StreamedRows  # noqa: PLC0415
 
     return FewQueries(inputs) if suits_few_queries(inputs) else StreamedRows(inputs)
+
+
+def runs_compiled(inputs: AttentionInputs, backend: Backend) -> bool:
+    """Whether the rows of this call go to the CPU kernels.
+
+    Raises:
+        ArgumentError: an unknown backend.
+        BackendUnavailableError: see `gibbsian._dispatch`.
+    """
+    tensors = (inputs.query, inputs.key, inputs.value)
+    obstacles = []
+    if inputs.dropout_p > 0:
+        obstacles.append("dropout_p is above 0")
+    if any(tensor.numel() == 0 for tensor in tensors):
+        obstacles.append("there is no query, no key or no channel")
+    return runs_on_cpu_kernels(backend, *tensors, obstacles=obstacles)

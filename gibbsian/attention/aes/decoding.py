@@ -7,14 +7,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gibbsian._dispatch import Backend, runs_on_cpu_kernels
+from gibbsian._dispatch import Backend
 from gibbsian._errors import ArgumentError
 from gibbsian._typing import Mask
 from gibbsian.attention.aes.certificates import certified_errors
 from gibbsian.attention.aes.key_index import KeyIndex
+from gibbsian.attention.aes.sparsities import scheduled
 from gibbsian.attention.base import AttentionStatistics
 from gibbsian.attention.inputs import AttentionInputs, checked_inputs
 from gibbsian.attention.row_statistics import row_statistics
+from gibbsian.attention.rows import rows_of, runs_compiled
+from gibbsian.attention.tracing import is_traced
 from gibbsian.normalizers import entmax
 from gibbsian.normalizers.schedules import Schedule
 from gibbsian.statistics import GibbsStatistics, gibbs_statistics
@@ -94,14 +97,16 @@ def aes_decode(
         The mixed values in the dtype of `query`; with `return_statistics`, also the statistics.
 
     Raises:
-        ArgumentError: inputs that do not fit, an index of other keys, `tolerance` not > 0.
+        ArgumentError: inputs or sparsities that do not fit, an index of other keys, or one
+            where the call is traced, `tolerance` not > 0.
         BackendUnavailableError: `backend="cpu"` cannot run.
 
     Notes:
         The kernels read all keys once and the values of the support only: about half of what
         softmax attention reads, with an index a quarter. Keys and values are used where they lie
         (any strides with adjacent channels), but for other types than float32, and for keys that a
-        mask hides, they are copied in every call. Not for `torch.compile`.
+        mask hides, they are copied in every call. In a graph (`torch.compile`,
+        `make_fx`) only without an index.
 
     References:
         docs/experiments/pruning.md; bounds: `gibbsian.attention.aes.certificates`.
@@ -109,10 +114,13 @@ def aes_decode(
     inputs = checked_inputs(query, key, value, mask=mask, scale=scale, enable_gqa=enable_gqa)
     if index is not None:
         _check_index(index, inputs, tolerance)
-    if runs_on_cpu_kernels(backend, inputs.query, inputs.key, inputs.value):
+    if index is None:
+        rows = rows_of(inputs, backend)
+        statistics = rows.statistics(detach=True)
+        zeta = scheduled(schedule, statistics)
+        output, support = rows.mix(zeta)
+    elif runs_compiled(inputs, backend):
         output, statistics, zeta, support = _compiled(inputs, schedule, index, tolerance)
-    elif index is None:
-        output, statistics, zeta, support = _exact(inputs, schedule)
     else:
         output, statistics, zeta, support = _with_index(inputs, schedule, index, tolerance)
     output = output.to(query.dtype)
@@ -122,6 +130,11 @@ def aes_decode(
 
 
 def _check_index(index: KeyIndex, inputs: AttentionInputs, tolerance: float) -> None:
+    if is_traced(inputs.query, inputs.key, inputs.value, inputs.mask):
+        raise ArgumentError(
+            "`index` must be None where a call is traced or a tensor is of a subclass, got a "
+            "KeyIndex, whose numbers a graph would keep. Decode with it outside the graph."
+        )
     batch, heads, keys, dim = inputs.key.shape
     found = (*index.centre.shape[:2], len(index), index.centre.shape[2])
     if found != (batch, heads, keys, dim):
@@ -140,28 +153,13 @@ _Result = tuple[Tensor, GibbsStatistics, Tensor, Tensor]
 
 
 def _compiled(
-    inputs: AttentionInputs, schedule: Schedule, index: KeyIndex | None, tolerance: float
+    inputs: AttentionInputs, schedule: Schedule, index: KeyIndex, tolerance: float
 ) -> _Result:
     # numba takes half a second to import: only where it is used
     from gibbsian.attention.aes.cpu.index_decode import decode_with_index  # noqa: PLC0415
-    from gibbsian.attention.cpu.few_queries import FewQueries  # noqa: PLC0415
 
-    if index is None:
-        rows = FewQueries(inputs)
-        statistics = rows.statistics()
-        zeta = schedule(statistics)
-        output, support = rows.mix(zeta)
-        return output, statistics, zeta, support
     found = decode_with_index(inputs, schedule, index, tolerance)
     return found.output, found.statistics, found.zeta, found.support
-
-
-def _exact(inputs: AttentionInputs, schedule: Schedule) -> _Result:
-    scores = inputs.scores()
-    statistics = gibbs_statistics(scores)
-    zeta = schedule(statistics)
-    weights = entmax(scores, zeta.unsqueeze(-1), backend="reference")
-    return inputs.mix(weights), statistics, zeta, (weights > 0).sum(dim=-1)
 
 
 def _with_index(
@@ -174,7 +172,7 @@ def _with_index(
     if mask is not None:
         near, doubt = near.masked_fill(~mask, -torch.inf), doubt.masked_fill(~mask, 0.0)
     statistics = gibbs_statistics(near)
-    zeta = schedule(statistics)
+    zeta = scheduled(schedule, statistics)
     # in float64: a doubt may be tiny, and its square tinier
     probs = (near.double() - statistics.log_partition.double().unsqueeze(-1)).exp()
     error = doubt.double().amax(dim=-1)
@@ -182,7 +180,8 @@ def _with_index(
     errors = certified_errors(statistics.varentropy.double(), square, error)
     certain = (errors[0] <= tolerance) & (errors[1] <= tolerance) & (zeta > 0)
     # a key head's queries are read together, exactly where one of them must
-    by_owner = certain.unflatten(1, (-1, inputs.group)).all(dim=2, keepdim=True).all(-1, True)
+    by_owner = certain.unflatten(1, (inputs.key.shape[1], inputs.group))
+    by_owner = by_owner.all(dim=2, keepdim=True).all(dim=-1, keepdim=True)
     certain = by_owner.expand(-1, -1, inputs.group, certain.shape[-1]).flatten(1, 2)
     exact = inputs.scores()
     whole = gibbs_statistics(exact)
@@ -190,7 +189,7 @@ def _with_index(
     found = GibbsStatistics(
         **{n: torch.where(certain, getattr(statistics, n), getattr(whole, n)) for n in names}
     )
-    zeta = schedule(found)
+    zeta = scheduled(schedule, found)
     # the true maximum may lie lower, and a true score higher, by the error each
     lowest = found.max_score - 1 / zeta - 2 * error
     candidate = (near > lowest.unsqueeze(-1)) | ~certain.unsqueeze(-1)

@@ -13,14 +13,13 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from gibbsian._dispatch import Backend
-from gibbsian._errors import ArgumentError
 from gibbsian._typing import Mask
+from gibbsian.attention.aes.sparsities import scheduled
 from gibbsian.attention.base import AttentionArguments, AttentionStatistics
 from gibbsian.attention.inputs import checked_inputs
 from gibbsian.attention.row_statistics import row_statistics
 from gibbsian.attention.rows import rows_of
 from gibbsian.normalizers.schedules import Schedule
-from gibbsian.statistics import GibbsStatistics
 
 
 @overload
@@ -131,19 +130,8 @@ def aes_attention(
     )
     rows = rows_of(inputs, backend)
     statistics = rows.statistics(detach=detach_statistics)
-    zeta = _scheduled(schedule, statistics)
+    zeta = scheduled(schedule, statistics)
     output, support_size = rows.mix(zeta)
     if not return_statistics:
         return output
     return output, row_statistics(statistics, zeta, support_size)
-
-
-def _scheduled(schedule: Schedule, statistics: GibbsStatistics) -> Tensor:
-    zeta = schedule(statistics)
-    rows = statistics.entropy.shape
-    if zeta.shape != rows:
-        raise ArgumentError(
-            f"`schedule` must return one sparsity a row, shape {tuple(rows)}, got "
-            f"{tuple(zeta.shape)}. A parameter a head has shape (heads, 1)."
-        )
-    return zeta

@@ -19,6 +19,7 @@ from gibbsian.attention.cpu.few_queries_kernels import (
 from gibbsian.attention.cpu.rows import StreamedRows
 from gibbsian.attention.inputs import AttentionInputs
 from gibbsian.attention.rows import Rows
+from gibbsian.attention.tracing import is_traced
 from gibbsian.numerics.cpu.simd import KEY_BLOCK
 from gibbsian.numerics.cpu.threads import num_workers, run
 from gibbsian.statistics import GibbsStatistics
@@ -35,8 +36,9 @@ _SHORTEST = 2048
 def suits_few_queries(inputs: AttentionInputs) -> bool:
     """Whether `FewQueries` is the faster form for these inputs, which need no gradient."""
     tensors = (inputs.query, inputs.key, inputs.value)
-    needs_grad = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    if needs_grad or torch.compiler.is_compiling():
+    if is_traced(*tensors, inputs.mask):
+        return False
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return False
     return inputs.group * inputs.query.shape[2] <= MOST_ROWS
 

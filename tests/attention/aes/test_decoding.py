@@ -3,11 +3,15 @@
 import contextlib
 import dataclasses
 import itertools
+import warnings
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.flop_counter import FlopCounterMode
 
 from gibbsian._errors import ArgumentError, BackendUnavailableError
 from gibbsian.attention.aes import aes_attention
@@ -114,8 +118,6 @@ def test_a_slice_of_a_larger_cache_is_read_where_it_lies(backend):
 def test_edge_rows(backend):
     query, key, value = make(70, heads=2)
     arguments = {"schedule": Linear(), "backend": backend}
-    empty = aes_decode(query, key[:, :, :0], value[:, :, :0], **arguments)
-    assert torch.equal(empty, torch.zeros(2, 2, 1, 24))
     one = aes_decode(query, key[:, :, :1], value[:, :, :1], **arguments)
     torch.testing.assert_close(one, value[:, :, :1])
     # all keys alike: S = log n, zeta = 0, the mean value
@@ -407,3 +409,77 @@ def test_defaults_of_dtype_and_device_change_nothing(backend):
         for one, other in zip(found, expected, strict=True):
             assert one.dtype == other.dtype, name
             assert torch.equal(one, other), name
+
+
+class Labelled(torch.Tensor):
+    """A subclass that does nothing of its own."""
+
+
+def attend(query, key, value):
+    return entmax_attention(query, key, value, zeta=0.4, enable_gqa=True)
+
+
+def decode(query, key, value):
+    return aes_decode(query, key, value, schedule=Linear(), enable_gqa=True)
+
+
+@pytest.mark.parametrize("function", [attend, decode])
+@pytest.mark.parametrize("pre_dispatch", [False, True])
+def test_a_graph_holds_no_numbers_of_the_call_that_made_it(function, pre_dispatch):
+    graph = make_fx(function, pre_dispatch=pre_dispatch)(*make(100, queries=4))
+    others = make(100, queries=4, seed=1)
+    torch.testing.assert_close(graph(*others), function(*others), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("function", [attend, decode])
+def test_a_traced_module_holds_no_numbers_either(function):
+    inputs, others = (make(100, queries=4, seed=seed) for seed in (0, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing is deprecated, and wary of every shape
+        traced = torch.jit.trace(function, inputs, check_trace=False)
+    torch.testing.assert_close(traced(*others), function(*others), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("function", [attend, decode])
+def test_modes_and_subclasses_are_served(function):
+    inputs = make(100, queries=4)
+    expected = function(*inputs)
+    with FakeTensorMode() as mode:
+        assert function(*(mode.from_tensor(tensor) for tensor in inputs)).shape == expected.shape
+    with FlopCounterMode(display=False):
+        torch.testing.assert_close(function(*inputs), expected, rtol=1e-4, atol=1e-5)
+    labelled = function(*(tensor.as_subclass(Labelled) for tensor in inputs))
+    torch.testing.assert_close(labelled.as_subclass(torch.Tensor), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_decoding_says_what_it_cannot_trace():
+    query, key, value = make(100)
+    index = KeyIndex(key)
+    with FlopCounterMode(display=False), pytest.raises(ArgumentError, match="traced"):
+        aes_decode(query, key, value, schedule=Linear(), index=index, enable_gqa=True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("indexed", [False, True])
+def test_a_schedule_must_give_one_sparsity_a_row(backend, indexed):
+    query, key, value = make(100, heads=2, queries=3)
+    index = KeyIndex(key) if indexed else None
+    for schedule in (lambda s: s.entropy[..., :1], lambda s: s.entropy.mean()):
+        with pytest.raises(ArgumentError, match="one sparsity a row"):
+            aes_decode(query, key, value, schedule=schedule, index=index, backend=backend)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("shape", [(0, 2, 9), (2, 0, 9), (2, 2, 0)])
+def test_nothing_to_decode(shape, masked):
+    batch, heads, keys = shape
+    query, key, value = make(keys, batch=batch, heads=heads, key_heads=heads)
+    mask = torch.ones(batch, heads, 1, keys, dtype=torch.bool) if masked else None
+    expected = torch.zeros(batch, heads, 1, 24)
+    for index in (None, KeyIndex(key)) if keys else (None,):
+        arguments = {"schedule": Linear(), "index": index, "mask": mask}
+        for backend in ("auto", "reference"):
+            output = aes_decode(query, key, value, backend=backend, **arguments)
+            assert torch.equal(output, expected)
+        with pytest.raises(BackendUnavailableError, match="no key"):
+            aes_decode(query, key, value, backend="cpu", **arguments)

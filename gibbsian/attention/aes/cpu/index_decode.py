@@ -14,6 +14,7 @@ from gibbsian.attention.aes.cpu.index_kernels import (
     mix_candidates,
 )
 from gibbsian.attention.aes.key_index import KeyIndex
+from gibbsian.attention.aes.sparsities import scheduled
 from gibbsian.attention.cpu.few_queries import FewQueries
 from gibbsian.attention.cpu.few_queries_kernels import NUM_MOMENTS
 from gibbsian.attention.inputs import AttentionInputs
@@ -53,7 +54,7 @@ def decode_with_index(
     rows = FewQueries(inputs)
     square, error = _approximate(rows, index)
     statistics = rows.merged()
-    zeta = schedule(statistics)
+    zeta = scheduled(schedule, statistics)
     errors = certified_errors(statistics.varentropy.double(), square, error)
     # written so that NaN is not certified
     certain = (errors[0] <= tolerance) & (errors[1] <= tolerance)
@@ -64,7 +65,7 @@ def decode_with_index(
     if bool(left.any()):
         rows.score(left.nonzero().squeeze(1).numpy())
         statistics = rows.merged()
-        zeta = schedule(statistics)
+        zeta = scheduled(schedule, statistics)
         again = left.repeat_interleave(each).nonzero().squeeze(1)
         read, found = rows.mix_rows(zeta, statistics.max_score, again.numpy())
         output.view(-1, output.shape[-1])[again] = read
