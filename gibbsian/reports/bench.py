@@ -12,7 +12,10 @@ from gibbsian.reports.table import ABSENT, Column
 Results = Mapping[str, Any]
 _Line = Mapping[str, Any]
 
-GLOBAL_NOTE = "An interval holds the median ratio with 95 % probability (the range below 6 rounds)."
+GLOBAL_NOTE = (
+    "A ratio is one of medians; its interval holds the median of the rounds' ratios with 95 % "
+    "probability (the range below 6 rounds)."
+)
 
 
 def _cell(name: str) -> Any:
@@ -24,12 +27,12 @@ BENCH_COLUMNS = tuple(
     for title, meaning in (
         ("case", "name, for `gibbsian bench NAME`"),
         ("contender", "what ran"),
-        ("median", "of the rounds' times, or peak memory beyond inputs and outputs"),
+        ("median", "of the rounds' times, or peak memory beyond the inputs"),
         ("quartiles", "first and third of the times"),
         ("first call", "the very first call, compilation included"),
-        ("error", "largest error found, relative, against the truth in float64"),
+        ("error", "largest error of a row found, relative, against the truth in float64"),
         ("to", "what the ratio divides by"),
-        ("ratio", "median of the rounds' ratios, and its interval"),
+        ("ratio", "of the medians, and an interval of the rounds' ratios"),
         ("bar", "what has to be reached, and whether it is"),
         ("aim", "what would be better still"),
         ("paper", "the published ratio, on other hardware"),
@@ -60,14 +63,29 @@ def bench_title(results: Results) -> str:
 
 
 def short_rows(results: Results) -> list[list[str]]:
-    """One line a question that has a bar: what, over what, sizes, ratios, bars."""
+    """One line a question that has a bar: what, over what, sizes, ratios, bars.
+
+    Bars that were declared and not measured are there, with the reason.
+    """
     found: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
-    for case in results["cases"].values():
+    run, declared = results["cases"], results["declared"]
+    unrun = [_unrun(case) for case in declared if case["case"] not in run]
+    for case in (*run.values(), *unrun):
         for what, size, value, bar in _barred(case):
             found.setdefault((case["group"], what), []).append((size, value, bar))
     return [
         [group, what, *(", ".join(parts) for parts in zip(*values, strict=True))]
         for (group, what), values in found.items()
+    ]
+
+
+def not_measured(results: Results) -> list[str]:
+    """A line for each contender that was wrong or could not run, and why."""
+    return [
+        f"`{name}`, {contender}: {_measured(found)['median']}"
+        for name, case in results["cases"].items()
+        for contender, found in case["contenders"].items()
+        if found["status"] != "ok"
     ]
 
 
@@ -92,8 +110,8 @@ def bytes_text(count: int) -> str:
 
 
 def reached(ratio: Mapping[str, Any], limit: float) -> bool:
-    """Whether the ratio's median reaches a limit."""
-    value: float = ratio["median"]
+    """Whether a measured ratio reaches a limit."""
+    value: float = ratio["ratio"]
     return value >= limit if ratio["higher_is_better"] else value <= limit
 
 
@@ -137,34 +155,52 @@ def _measured(found: Mapping[str, Any]) -> dict[str, str]:
 def _compared(ratio: Mapping[str, Any]) -> dict[str, str]:
     cells = {
         "to": ratio["to"],
-        "ratio": f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]",
+        "ratio": _ratio_text(ratio),
     }
     sign = "≥" if ratio["higher_is_better"] else "≤"
     for name in ("bar", "aim"):
         limit = ratio[name]
-        cells[name] = (
-            ABSENT if limit is None else f"{sign} {limit:.3g} {_mark(reached(ratio, limit))}"
-        )
+        if limit is None:
+            cells[name] = ABSENT
+        else:
+            mark = "" if ratio["ratio"] is None else f" {_mark(reached(ratio, limit))}"
+            cells[name] = f"{sign} {limit:.3g}{mark}"
     cells["paper"] = ABSENT if ratio["paper"] is None else f"{ratio['paper']:.2f}"
     return cells
+
+
+def _ratio_text(ratio: Mapping[str, Any]) -> str:
+    if ratio["ratio"] is None:
+        return f"not measured: {ratio['reason']}"
+    return f"{ratio['ratio']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
 
 
 def _barred(case: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     size = str(case["size"])
     for ratio in case["ratios"]:
         if ratio["bar"] is not None:
-            mark = _mark(reached(ratio, ratio["bar"]))
             sign = "≥" if ratio["higher_is_better"] else "≤"
-            value, bar = f"{ratio['median']:.2f} {mark}", f"{sign} {ratio['bar']:.3g}"
-            yield f"{ratio['of']} / {ratio['to']}", size, value, bar
+            value = (
+                f"not measured: {ratio['reason']}"
+                if ratio["ratio"] is None
+                else f"{ratio['ratio']:.2f} {_mark(reached(ratio, ratio['bar']))}"
+            )
+            yield f"{ratio['of']} / {ratio['to']}", size, value, f"{sign} {ratio['bar']:.3g}"
     if case["bar_bytes"] is not None:
         contender, found = next(iter(case["contenders"].items()))
         if "bytes" in found:
             limit = case["bar_bytes"]
             value = f"{bytes_text(found['bytes'])} {_mark(found['bytes'] <= limit)}"
         else:
-            value = found["status"]
+            value = f"not measured: {contender} {found['status']}"
         yield contender, size, value, f"≤ {bytes_text(case['bar_bytes'])}"
+
+
+def _unrun(case: Mapping[str, Any]) -> dict[str, Any]:
+    """A declared case that was not run, in the form of one that was."""
+    ratios = [{**ratio, "ratio": None, "reason": "not run"} for ratio in case["ratios"]]
+    contenders = {case["contender"]: {"status": "not run"}}
+    return {**case, "ratios": ratios, "contenders": contenders}
 
 
 def _mark(good: bool) -> str:

@@ -12,9 +12,11 @@ from typing import Any
 from gibbsian._errors import DataError
 from gibbsian.reports.bench import (
     BENCH_COLUMNS,
+    GLOBAL_NOTE,
     bench_rows,
     bench_title,
     markdown_table,
+    not_measured,
     short_rows,
 )
 from gibbsian.reports.bench_figures import draw_bench
@@ -48,16 +50,23 @@ in one run on one machine. How to read it, and how to run it: [Benchmark](../usa
 
 ## Summary
 
-Sizes, ratios of medians (or bytes) and bars stand in the same order.
+{GLOBAL_NOTE} Sizes, ratios (or bytes) and bars stand in the same order.
 """
     parts = [
         head,
         markdown_table(_SHORT, short_rows(results), left=2),
+        *_not_measured(results),
         "## Time against length\n",
         f"![Seconds of a call against the length, log-log]({FIGURE.relative_to(PAGE.parent)})\n",
         *_groups(results),
     ]
     return "\n".join(parts)
+
+
+def _not_measured(results: Mapping[str, Any]) -> list[str]:
+    """What ran and gave no figure, if there is any."""
+    lines = [f"- {line}" for line in not_measured(results)]
+    return ["\n".join(("Not measured:\n", *lines)) + "\n"] if lines else []
 
 
 def _groups(results: Mapping[str, Any]) -> list[str]:
@@ -104,6 +113,7 @@ def readme_table(results: Mapping[str, Any]) -> str:
         (
             f"`{COMMAND}` on {bench_title(results)} (sizes, ratios and bars in the same order):\n",
             markdown_table(_SHORT, short_rows(results), left=2),
+            *_not_measured(results),
         )
     )
 

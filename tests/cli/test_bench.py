@@ -67,7 +67,7 @@ def test_a_table_on_stdout_progress_on_stderr_results_in_the_file(
     assert "says nothing about speed" not in lines[0]
     assert lines[0].startswith("quick look")
     assert lines[-1] == f"Results: {output}"
-    ratio = results["cases"]["softmax-1"]["ratios"][0]["median"]
+    ratio = results["cases"]["softmax-1"]["ratios"][0]["ratio"]
     assert sum("softmax-1" in li and "other" in li and f"{ratio:.2f} [" in li for li in lines) == 1
 
 

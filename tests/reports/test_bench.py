@@ -46,7 +46,7 @@ def timed(median, error=1e-6, against="float64, 32 rows"):
 def ratio(median, *, bar=1.0, aim=0.6, paper=None, higher=False, of="AES", to="SDPA"):
     return {
         "of": of, "to": to, "bar": bar, "aim": aim, "paper": paper, "higher_is_better": higher,
-        "median": median, "low": median - 0.05, "high": median + 0.05, "rounds": 9,
+        "ratio": median, "low": median - 0.05, "high": median + 0.05, "rounds": 9,
     }  # fmt: skip
 
 
@@ -71,6 +71,7 @@ def results():
         "settings": {"repeats": 9, "budget": 60.0, "threads": 2, "quick": False},
         "machine": {"processor": "A processor", "cores": 2, "system": "Linux x86_64"},
         "versions": {"python": "3.11.7", "torch": "2.13.0"},
+        "declared": [],
         "cases": {
             "aes-64": case(
                 "AES forward", 64, {"AES": timed(0.004), "SDPA": timed(0.005)}, [ratio(0.8)],
@@ -159,7 +160,40 @@ def test_the_short_table_has_a_line_a_question(results):
         ["Peak memory: AES", "AES", "256", "250 MB ✓", "≤ 1.00 GB"],
     ]
     results["cases"]["memory-256"]["contenders"]["AES"] = {"status": "failed", "detail": "killed"}
-    assert short_rows(results)[-1][3] == "failed"
+    assert short_rows(results)[-1][3] == "not measured: AES failed"
+
+
+def test_a_bar_that_was_not_measured_has_a_line_all_the_same(results):
+    missing = {"ratio": None, "reason": "AES failed", "of": "AES", "to": "SDPA"}
+    known = results["cases"]["aes-64"]["ratios"][0]
+    results["cases"]["aes-64"]["ratios"] = [
+        {k: v for k, v in known.items() if k not in ("low", "high", "rounds")} | missing
+    ]
+    results["cases"]["aes-64"]["contenders"]["AES"] = {
+        "status": "failed", "note": "", "package": None, "detail": "out of memory",
+    }  # fmt: skip
+    results["declared"] = [
+        {
+            "case": "lln-64", "group": "LLN", "size": 64, "contender": "LLN", "bar_bytes": None,
+            "ratios": [{"of": "LLN", "to": "SDPA", "bar": 0.2, "higher_is_better": False}],
+        },
+        {
+            "case": "memory-1", "group": "Memory", "size": 1, "contender": "LLN",
+            "bar_bytes": 10**9, "ratios": [],
+        },
+        {"case": "aes-64"},
+    ]  # fmt: skip
+    rows = short_rows(results)
+    assert rows[0][3] == "not measured: AES failed, 1.25 ✗"
+    assert rows[-2:] == [
+        ["LLN", "LLN / SDPA", "64", "not measured: not run", "≤ 0.2"],
+        ["Memory", "LLN", "1", "not measured: LLN not run", "≤ 1.00 GB"],
+    ]
+    found = line(results, "aes-64", "AES")
+    assert (found["ratio"], found["bar"]) == ("not measured: AES failed", "≤ 1")
+    for text in (bench_page(results), readme_table(results)):
+        assert "- `aes-64`, AES: failed: out of memory\n" in text
+        assert "- `bad-64`, bad: WRONG\n" in text
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ class Operation:
     """What gradients are taken of where the mode asks for gradients."""
     before: Callable[[], None] | None = None
     """Called before each call, and not timed."""
+    after: Callable[[], None] | None = None
+    """Called after each call, and not timed; raises if what the call left behind is no result."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +38,8 @@ class Check:
     """How an operation's results compare with what they should be."""
 
     error: float
-    """Largest error of a result, relative to the largest true value of that result."""
+    """Largest error of a result, relative to the largest true value of its row (of all of a result
+    that has no rows)."""
     bound: float
     """What the error may be."""
     against: str
@@ -109,7 +112,7 @@ class Case:
     mode: Mode = "forward"
     """What a call is."""
     quantity: Quantity = "seconds"
-    """Seconds of a call, or peak bytes beyond inputs and outputs in a fresh process."""
+    """Seconds of a call, or peak bytes beyond the inputs in a fresh process."""
     bar_bytes: int | None = None
     """What the bytes of the first contender may be."""
     differentiated: tuple[str, ...] = ()

@@ -18,11 +18,11 @@ from gibbsian.experiments.bench.tensors import attention_tensors
 from gibbsian.normalizers.schedules import Constant, SmoothStep
 
 LIMIT_BYTES = 10**9
-"""What an operation may need beyond its inputs and outputs."""
+"""What an operation may need beyond its inputs; the results count."""
 
 
 def memory_cases(shapes: Shapes) -> Iterator[Case]:
-    """Peak growth beyond inputs and outputs, each contender in a process of its own."""
+    """Peak growth beyond the inputs, each contender in a process of its own."""
     base = Case(
         name="",
         group="",
@@ -54,6 +54,10 @@ def memory_cases(shapes: Shapes) -> Iterator[Case]:
 
     schedule, zero = SmoothStep(), Constant(zeta=0.0)
     yield case(sparse, "aes-sparse-forward", "AES forward", aes(schedule), SDPA())
+    causal = replace(sparse, facts=sparse_facts(is_causal=True))
+    yield case(
+        causal, "aes-sparse-forward-causal", "AES forward, causal", aes(schedule, is_causal=True)
+    )
     yield case(base, "aes-dense-forward", "AES forward, all rows dense", aes(zero))
     yield case(
         sparse,
@@ -70,6 +74,7 @@ def memory_cases(shapes: Shapes) -> Iterator[Case]:
         SDPA(),
         grad=True,
     )
+    yield case(base, "lln-forward", "LLN forward", lln())
     yield case(base, "lln-gradients", "LLN forward and backward", lln(), grad=True)
     yield case(
         base,
@@ -79,5 +84,13 @@ def memory_cases(shapes: Shapes) -> Iterator[Case]:
         grad=True,
     )
     yield case(base, "lln-diag-gradients", "LLN+Diag forward and backward", lln_diag(), grad=True)
-    statistics = statistics_contender(is_causal=False)
-    yield case(base, "statistics", "S, V, log Z of all rows", statistics)
+    yield case(
+        base,
+        "lln-diag-causal-gradients",
+        "LLN+Diag forward and backward, causal",
+        lln_diag(is_causal=True),
+        grad=True,
+    )
+    title = "S, V, log Z of all rows"
+    yield case(base, "statistics", title, statistics_contender(is_causal=False))
+    yield case(base, "statistics-causal", f"{title}, causal", statistics_contender(is_causal=True))

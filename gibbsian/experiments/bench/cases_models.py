@@ -34,7 +34,7 @@ from gibbsian.experiments.bench.case import (
 )
 from gibbsian.experiments.bench.peers import LANDMARKS
 from gibbsian.experiments.bench.shapes import Shapes
-from gibbsian.experiments.bench.verify import relative_error
+from gibbsian.experiments.bench.verify import largest, relative_error
 from gibbsian.integrations.transformers import remove, use
 
 PAPER_SECONDS = {
@@ -193,13 +193,18 @@ def _prepare_roberta(
         call=lambda: _iterate(model, optimizer, tensors),
         leaves={},
         before=lambda: set_attention(model, make),
+        after=lambda: require_finite(model),
     )
 
 
 def _prepare_nystromformer(shapes: Shapes, tensors: Tensors) -> Operation:
     model = build_nystromformer(shapes, tensors["input_ids"].shape[1])
     optimizer = _optimizer(model)
-    return Operation(call=lambda: _iterate(model, optimizer, tensors), leaves={})
+    return Operation(
+        call=lambda: _iterate(model, optimizer, tensors),
+        leaves={},
+        after=lambda: require_finite(model),
+    )
 
 
 def set_attention(model: PreTrainedModel, make: Callable[[], Attention] | None) -> None:
@@ -214,7 +219,20 @@ def _iterate(model: PreTrainedModel, optimizer: AdamW, tensors: Tensors) -> Outp
     loss: Tensor = model(**tensors).loss
     loss.backward()
     optimizer.step()
+    if not loss.isfinite():
+        raise FloatingPointError("the loss of the iteration is not finite")
     return (loss.detach(),)
+
+
+def require_finite(model: PreTrainedModel) -> None:
+    """Raise if a gradient that an iteration left is not finite.
+
+    Raises:
+        FloatingPointError: naming the first such parameter.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and not parameter.grad.isfinite().all():
+            raise FloatingPointError(f"the iteration's gradient of {name} is not finite")
 
 
 @functools.lru_cache
@@ -239,7 +257,7 @@ def _compare_precisions(model: PreTrainedModel, shapes: Shapes, bound: float) ->
     model.load_state_dict(state)
     expected = _loss_and_gradients(model.double(), tokens)
     return Check(
-        error=max(map(relative_error, found, expected)),
+        error=largest(map(relative_error, found, expected)),
         bound=bound,
         against=f"itself in float64, 2 layers, {_CHECK_LENGTH} positions",
     )

@@ -1,6 +1,8 @@
 """Ways to decode with AES: the exact path, and an index of the keys kept beside the cache."""
 
+import inspect
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,8 +16,9 @@ from gibbsian.normalizers import entmax
 from gibbsian.normalizers.schedules import Schedule
 from gibbsian.statistics import gibbs_statistics
 
-TOLERANCE = 0.05
-"""Certified error of the entropy that the schedule is given with an index, nats."""
+TOLERANCE: float = inspect.signature(aes_decode).parameters["tolerance"].default
+"""Certified error of the entropy that the schedule is given with an index, nats: the default."""
+_ZETA_ROUNDING = 1e-5
 _QKV = ("query", "key", "value")
 
 
@@ -37,7 +40,7 @@ def indexed_decoder(schedule: Schedule) -> Contender:
         index = KeyIndex(k)
 
         def call() -> Tensor:
-            return aes_decode(q, k, v, schedule=schedule, index=index, tolerance=TOLERANCE)
+            return aes_decode(q, k, v, schedule=schedule, index=index)
 
         return peers.on(tensors, call, *_QKV)
 
@@ -52,7 +55,10 @@ def indexed_decoder(schedule: Schedule) -> Contender:
 
 
 def _at_its_sparsity(schedule: Schedule) -> Reference:
-    """Exact attention at the sparsity that was found, if the statistics keep their tolerance."""
+    """Exact attention at the sparsity that was found, if that may be found.
+
+    The statistics have to keep their tolerance, and the sparsity has to be the schedule's for them.
+    """
 
     def reference(tensors: Tensors, rows: Tensor) -> Outputs:
         query, key, value = (tensors[name] for name in _QKV)
@@ -61,7 +67,6 @@ def _at_its_sparsity(schedule: Schedule) -> Reference:
             *narrow,
             schedule=schedule,
             index=KeyIndex(narrow[1]),
-            tolerance=TOLERANCE,
             return_statistics=True,
         )
         scores = query @ key.mT / math.sqrt(query.shape[-1])
@@ -69,6 +74,8 @@ def _at_its_sparsity(schedule: Schedule) -> Reference:
         kept = (found.entropy - exact.entropy).abs().max() <= TOLERANCE and (
             found.varentropy.sqrt() - exact.varentropy.sqrt()
         ).abs().max() <= TOLERANCE
+        seen = replace(exact, entropy=found.entropy.double(), varentropy=found.varentropy.double())
+        kept &= (found.zeta - schedule(seen)).abs().max() <= _ZETA_ROUNDING
         output = entmax(scores, found.zeta.double().unsqueeze(-1)) @ value
         output = output if kept else torch.full_like(output, torch.nan)
         return (output[..., rows, :],)

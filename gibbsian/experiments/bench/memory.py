@@ -14,15 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from gibbsian.experiments.bench.case import (
-    Case,
-    Contender,
-    random_cotangents,
-    run_once,
-)
-from gibbsian.experiments.bench.verify import verify
+from gibbsian.experiments.bench.case import Case, Contender
+from gibbsian.experiments.bench.verify import call_for_check, verify
 
 _SMALL = 256
 _STATUS, _MARK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -73,7 +66,8 @@ def measure_here(case: Case, contender: Contender) -> dict[str, Any]:
     """Measure in this process, which should have done nothing else; then verify.
 
     For an iteration of a model everything counts from before the model is built. Else inputs are
-    made before, and the results, which the caller keeps, are taken off.
+    made before; the results count, with the gradients of the outputs that gradients are taken with:
+    nothing is taken off, because not all of them need be alive at the peak.
     """
     tensors = case.fresh_tensors()
     whole = case.mode == "iteration"
@@ -81,7 +75,7 @@ def measure_here(case: Case, contender: Contender) -> dict[str, Any]:
         # libraries, kernels, threads: not the operation's growth
         small = case.fresh_tensors(min(case.size, _SMALL))
         warm = contender.prepare(small)
-        _call(case, warm)
+        call_for_check(case, contender, warm)
         del warm, small
     operation = None if whole else contender.prepare(tensors)
     before = reset_peak()
@@ -89,26 +83,15 @@ def measure_here(case: Case, contender: Contender) -> dict[str, Any]:
         operation = contender.prepare(tensors)
     if operation.before is not None:
         operation.before()
-    results = _call(case, operation)
+    results = call_for_check(case, contender, operation)
     growth = peak_bytes() - before
-    if not whole:
-        growth -= sum(r.numel() * r.element_size() for r in results)
-    del results
-    check = verify(case, contender, operation, tensors)
+    if operation.after is not None:
+        operation.after()
+    check = verify(case, contender, operation, tensors, results)
     report = {"error": check.error, "bound": check.bound, "against": check.against}
     if not check.passed:
         return {"status": "WRONG", "check": report}
-    return {"status": "ok", "check": report, "bytes": max(growth, 0)}
-
-
-def _call(case: Case, operation: Any) -> tuple[torch.Tensor, ...]:
-    if case.mode != "gradients":
-        return run_once(operation, case.mode, None)
-    # as run_once, but with one forward pass: cotangents are made of the outputs' shapes
-    outputs = operation.call()
-    cotangents = random_cotangents(outputs)
-    gradients = torch.autograd.grad(outputs, list(operation.leaves.values()), cotangents)
-    return (*(o.detach() for o in outputs), *cotangents, *gradients)
+    return {"status": "ok", "check": report, "bytes": growth}
 
 
 def limit_memory() -> None:

@@ -22,7 +22,7 @@ def main(case_name: str, contender_name: str, threads: str) -> None:
     case = all_cases(quick=False)[case_name]
     try:
         found = measure_here(case, case.contender(contender_name))
-    except (MemoryError, RuntimeError) as error:
+    except (ArithmeticError, MemoryError, RuntimeError) as error:
         found = {"status": "failed", "detail": str(error).splitlines()[0][:300]}
     sys.stdout.write(json.dumps(found) + "\n")
 

@@ -118,14 +118,16 @@ def nystrom(tensors: Tensors) -> Operation:
     from nystrom_attention import NystromAttention
 
     _, heads, _, head_dim = tensors["query"].shape
-    given = _heads_last(tensors)
     width = heads * head_dim
+    # as one from the start: in the layer a single projection gives all three
+    joint = torch.cat([t.detach() for t in _heads_last(tensors).values()], dim=-1)
+    joint.requires_grad_(tensors["query"].requires_grad)
     layer = NystromAttention(
         width, dim_head=head_dim, heads=heads, num_landmarks=LANDMARKS, residual=False
     )
-    layer.to_qkv = _Given(lambda: torch.cat(tuple(given.values()), dim=-1))
+    layer.to_qkv = _Given(lambda: joint)
     layer.to_out = nn.Identity()
-    return _layer(layer, given)
+    return _layer(layer, {"qkv": joint}, joint[..., :width])
 
 
 def linformer(tensors: Tensors) -> Operation:
@@ -140,7 +142,7 @@ def linformer(tensors: Tensors) -> Operation:
     layer.to_k = _Given(lambda: given["key"])
     layer.to_v = _Given(lambda: given["value"])
     layer.to_out = nn.Identity()
-    return _layer(layer, given)
+    return _layer(layer, given, given["query"])
 
 
 def nystromformer(tensors: Tensors) -> Operation:
@@ -165,7 +167,7 @@ def nystromformer(tensors: Tensors) -> Operation:
     layer.query = _Given(lambda: given["query"])
     layer.key = _Given(lambda: given["key"])
     layer.value = _Given(lambda: given["value"])
-    return _layer(layer, given)
+    return _layer(layer, given, given["query"])
 
 
 class _Given(nn.Module):
@@ -191,9 +193,10 @@ def _heads_last(tensors: Tensors) -> dict[str, Tensor]:
     }
 
 
-def _layer(layer: nn.Module, given: dict[str, Tensor]) -> Operation:
+def _layer(layer: nn.Module, given: dict[str, Tensor], like: Tensor) -> Operation:
+    """The layer called with `like`, of which only the shape matters."""
     layer.eval().requires_grad_(requires_grad=False)
-    shown = given["query"].detach()
+    shown = like.detach()
 
     def call() -> Outputs:
         found: Any = layer(shown)

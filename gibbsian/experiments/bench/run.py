@@ -1,9 +1,11 @@
 """Runs cases one by one and keeps what is finished on disk."""
 
+import hashlib
 import json
+import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import metadata
@@ -13,7 +15,14 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from gibbsian._errors import ArgumentError, DataError
-from gibbsian.experiments.bench.case import Case, Contender, Operation, random_cotangents
+from gibbsian.experiments.bench.case import (
+    Case,
+    Contender,
+    Operation,
+    Outputs,
+    Ratio,
+    random_cotangents,
+)
 from gibbsian.experiments.bench.memory import Child, measure_here, measure_in_child
 from gibbsian.experiments.bench.registry import all_cases, select
 from gibbsian.experiments.bench.timing import (
@@ -22,7 +31,7 @@ from gibbsian.experiments.bench.timing import (
     summarise,
     summarise_ratio,
 )
-from gibbsian.experiments.bench.verify import verify
+from gibbsian.experiments.bench.verify import Results, call_for_check, verify
 from gibbsian.experiments.files import write_json
 from gibbsian.experiments.machine import describe_machine, describe_versions
 
@@ -37,6 +46,8 @@ _PACKAGES = (
 _THREAD_VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "NUMBA_")
 _CHILD_TIMEOUT = 1800.0
 _WARM_UP = 1
+_PACKAGE = Path(__file__).parents[2]
+_NAMES = {"versions": "versions", "source": "sources of the package (SHA-256)"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +61,7 @@ class BenchConfig:
     repeats: int = 21
     """Rounds of a case, at most."""
     budget: float = 60.0
-    """Seconds after which no further round of a case starts (five rounds are always made)."""
+    """Seconds after which no further round of a case starts (three rounds are always made)."""
     threads: int = 2
     """Of torch, and of the package's own kernels."""
     quick: bool = False
@@ -101,12 +112,13 @@ def run_benchmark(
 
     Raises:
         ArgumentError: a pattern that matches nothing; `output` exists without `resume`; or it was
-            made with other settings.
+            made with other settings, versions or sources.
         DataError: `output` is not a file of results.
     """
     known = dict(all_cases(quick=config.quick) if cases is None else cases)
     selected = select(known, patterns)
     results = _start(config, output, resume)
+    results["declared"] = _declared(known.values())
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
@@ -136,6 +148,8 @@ def is_red(results: Mapping[str, Any]) -> bool:
 
 def _start(config: BenchConfig, output: Path, resume: bool) -> dict[str, Any]:
     settings = asdict(config)
+    versions = {**describe_versions(), **{name: _version(name) for name in _PACKAGES}}
+    source = source_digest()
     if output.exists():
         if not resume:
             raise ArgumentError(
@@ -148,6 +162,12 @@ def _start(config: BenchConfig, output: Path, resume: bool) -> dict[str, Any]:
                 f"`output` must have been made with the same settings, got {settings} for "
                 f"{results['settings']} in {output}. Give those, or another file."
             )
+        for name, now in (("versions", versions), ("source", source)):
+            if results[name] != now:
+                raise ArgumentError(
+                    f"`output` must have been made with the same {_NAMES[name]}, got "
+                    f"{_difference(results[name], now)} in {output}. Give another file."
+                )
         return results
     device = torch.device("cpu")
     results = {
@@ -158,7 +178,8 @@ def _start(config: BenchConfig, output: Path, resume: bool) -> dict[str, Any]:
             for name, value in sorted(os.environ.items())
             if name.startswith(_THREAD_VARIABLES)
         },
-        "versions": {**describe_versions(), **{name: _version(name) for name in _PACKAGES}},
+        "versions": versions,
+        "source": source,
         "cases": {},
     }
     try:
@@ -171,10 +192,28 @@ def _start(config: BenchConfig, output: Path, resume: bool) -> dict[str, Any]:
     return results
 
 
+def source_digest() -> str:
+    """SHA-256 of the package's Python files, names and contents."""
+    digest = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(_PACKAGE).as_posix()} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _difference(then: Any, now: Any) -> str:
+    """What differs, at its first place."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        name = next(n for n in sorted({*then, *now}) if then.get(n) != now.get(n))
+        return f"{name} {now.get(name)} for {then.get(name)}"
+    return f"{str(now)[:8]} for {str(then)[:8]}"
+
+
 def _stored(output: Path) -> dict[str, Any]:
     try:
         results: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
-        if not {"settings", "machine", "versions", "cases"} <= set(results):
+        if not {"settings", "machine", "versions", "source", "cases"} <= set(results):
             raise DataError(f"{output} is not a file of `gibbsian bench`. Give another one.")
     except (OSError, ValueError, TypeError):
         raise DataError(
@@ -206,11 +245,37 @@ def run_case(case: Case, config: BenchConfig, observer: BenchObserver) -> dict[s
         }
     entry["contenders"] = {c.name: contenders[c.name] for c in case.contenders}
     entry["ratios"] = [
-        {**asdict(ratio), **summarise_ratio(samples[ratio.of], samples[ratio.to])}
+        {**asdict(ratio), **_ratio_or_reason(ratio, entry["contenders"], samples)}
         for ratio in case.ratios
-        if ratio.of in samples and all(samples.get(ratio.to, [0.0]))
     ]
     return entry
+
+
+def _ratio_or_reason(
+    ratio: Ratio, contenders: Mapping[str, Any], samples: Mapping[str, Sequence[float]]
+) -> dict[str, Any]:
+    for name in (ratio.of, ratio.to):
+        if name not in samples:
+            return {"ratio": None, "reason": f"{name} {contenders[name]['status']}"}
+    if min(samples[ratio.to]) <= 0:
+        return {"ratio": None, "reason": f"{ratio.to} too small to measure"}
+    return summarise_ratio(samples[ratio.of], samples[ratio.to])
+
+
+def _declared(cases: Iterable[Case]) -> list[dict[str, Any]]:
+    """Every bar that there is, so that one that was never measured cannot go unseen."""
+    return [
+        {
+            "case": case.name,
+            "group": case.group,
+            "size": case.size,
+            "contender": case.contenders[0].name,
+            "bar_bytes": case.bar_bytes,
+            "ratios": [asdict(ratio) for ratio in case.ratios if ratio.bar is not None],
+        }
+        for case in cases
+        if case.bar_bytes is not None or any(ratio.bar is not None for ratio in case.ratios)
+    ]
 
 
 _Measured = tuple[dict[str, dict[str, Any]], dict[str, list[float]]]
@@ -218,18 +283,15 @@ _Measured = tuple[dict[str, dict[str, Any]], dict[str, list[float]]]
 
 def _measure_seconds(case: Case, config: BenchConfig, observer: BenchObserver) -> _Measured:
     entries: dict[str, dict[str, Any]] = {}
-    timers = {}
+    timers: dict[str, _Guarded] = {}
     tensors = case.fresh_tensors()
     for contender in case.contenders:
         observer.on_step(f"checking {contender.name}")
-        entry, operation = _checked(case, contender, tensors)
+        entry, operation, shapes = _checked(case, contender, tensors)
         entries[contender.name] = entry
         if operation is not None:
-            with torch.no_grad():
-                cotangents = (
-                    random_cotangents(operation.call()) if case.mode == "gradients" else None
-                )
-            timers[contender.name] = partial(seconds_of, operation, case.mode, cotangents)
+            cotangents = random_cotangents(shapes) if case.mode == "gradients" else None
+            timers[contender.name] = _Guarded(partial(seconds_of, operation, case.mode, cotangents))
     for timer in timers.values():
         for _ in range(_WARM_UP):
             timer()
@@ -239,27 +301,48 @@ def _measure_seconds(case: Case, config: BenchConfig, observer: BenchObserver) -
         budget=config.budget,
         on_round=lambda done, of: observer.on_step(f"round {done} of at most {of}"),
     )
-    for name, values in samples.items():
-        entries[name]["seconds"] = summarise(values)
+    for name, timer in timers.items():
+        if timer.error is None:
+            entries[name]["seconds"] = summarise(samples[name])
+        else:
+            entries[name] = _failure(timer.error)
+            del samples[name]
     return entries, samples
+
+
+class _Guarded:
+    """A timer that after a failure is not called again, and does not end the others' rounds."""
+
+    def __init__(self, timer: Callable[[], float]) -> None:
+        self._timer = timer
+        self.error: Exception | None = None
+
+    def __call__(self) -> float:
+        if self.error is None:
+            try:
+                return self._timer()
+            except Exception as error:  # noqa: BLE001  (one contender's failure must not end the others' run)
+                self.error = error
+        return math.nan
 
 
 def _checked(
     case: Case, contender: Contender, tensors: Mapping[str, torch.Tensor]
-) -> tuple[dict[str, Any], Operation | None]:
-    """The contender's entry so far, and its operation if it may be timed."""
+) -> tuple[dict[str, Any], Operation | None, Outputs]:
+    """The contender's entry so far, its operation if it may be timed, and what that computes."""
     try:
         operation = contender.prepare(tensors)
-        first = _first_call(case, operation)
-        check = verify(case, contender, operation, tensors)
+        first, results = _first_call(case, contender, operation)
+        check = verify(case, contender, operation, tensors, results)
     except ImportError as error:
-        return _missing(contender.package or str(error.name), error), None
+        return _missing(contender.package or str(error.name), error), None, ()
     except Exception as error:  # noqa: BLE001  (one contender's failure must not end the others' run)
-        return _failure(error), None
+        return _failure(error), None, ()
     report = {"error": check.error, "bound": check.bound, "against": check.against}
     if not check.passed:
-        return {"status": "WRONG", "check": report}, None
-    return {"status": "ok", "check": report, "first_call_s": first}, operation
+        return {"status": "WRONG", "check": report}, None, ()
+    entry = {"status": "ok", "check": report, "first_call_s": first}
+    return entry, operation, results.outputs
 
 
 def _failure(error: Exception) -> dict[str, Any]:
@@ -273,14 +356,16 @@ def _missing(package: str, error: ImportError) -> dict[str, Any]:
     return {"status": "not usable", "detail": f"{package} does not import: {error}"}
 
 
-def _first_call(case: Case, operation: Operation) -> float:
-    """Seconds of the very first call, in which kernels are compiled or read from their cache."""
-    if case.mode != "gradients":
-        return seconds_of(operation, case.mode, None)
+def _first_call(case: Case, contender: Contender, operation: Operation) -> tuple[float, Results]:
+    """The very first call, in which kernels are compiled or read from their cache: its seconds."""
+    if operation.before is not None:
+        operation.before()
     start = time.perf_counter()
-    outputs = operation.call()
-    torch.autograd.grad(outputs, list(operation.leaves.values()), random_cotangents(outputs))
-    return time.perf_counter() - start
+    results = call_for_check(case, contender, operation)
+    seconds = time.perf_counter() - start
+    if operation.after is not None:
+        operation.after()
+    return seconds, results
 
 
 def _measure_bytes(case: Case, config: BenchConfig, observer: BenchObserver) -> _Measured:

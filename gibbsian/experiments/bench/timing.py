@@ -20,7 +20,10 @@ def seconds_of(operation: Operation, mode: Mode, cotangents: Outputs | None) -> 
         operation.before()
     start = time.perf_counter()
     run_once(operation, mode, cotangents)
-    return time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    if operation.after is not None:
+        operation.after()
+    return seconds
 
 
 def interleave(
@@ -32,6 +35,8 @@ def interleave(
 ) -> dict[str, list[float]]:
     """Let operations take turns, so that whatever slows the machine down slows all of them.
 
+    Each round begins with another one: none always runs on the caches that the same one leaves.
+
     Args:
         timers: each makes one call and returns its seconds.
         repeats: rounds at most.
@@ -42,6 +47,7 @@ def interleave(
         Seconds by name, one for each round.
     """
     found: dict[str, list[float]] = {name: [] for name in timers}
+    order = list(timers)
     start = time.perf_counter()
     collecting = gc.isenabled()
     gc.collect()
@@ -50,8 +56,9 @@ def interleave(
         for done in range(repeats):
             if done >= MIN_ROUNDS and time.perf_counter() - start > budget:
                 break
-            for name, timer in timers.items():
-                found[name].append(timer())
+            first = done % max(len(order), 1)
+            for name in (*order[first:], *order[:first]):
+                found[name].append(timers[name]())
             on_round(done + 1, repeats)
     finally:
         if collecting:
@@ -71,16 +78,16 @@ def summarise(values: Sequence[float]) -> dict[str, Any]:
 
 
 def summarise_ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, Any]:
-    """Median of the rounds' ratios and an interval of it.
+    """Ratio of the medians, and an interval of the rounds' ratios.
 
-    The interval reaches from one ordered ratio to another such that it holds the median with a
-    probability of at least 95 %, whatever the distribution; with fewer than six rounds it is the
-    whole range.
+    The interval reaches from one ordered ratio of a round to another such that it holds the median
+    of such ratios with a probability of at least 95 %, whatever the distribution; with fewer than
+    six rounds it is the whole range.
     """
     ordered = sorted(a / b for a, b in zip(above, below, strict=True))
     skipped = _ranks_outside(len(ordered))
     return {
-        "median": statistics.median(ordered),
+        "ratio": statistics.median(above) / statistics.median(below),
         "low": ordered[skipped],
         "high": ordered[-1 - skipped],
         "rounds": len(ordered),

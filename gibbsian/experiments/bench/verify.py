@@ -1,5 +1,8 @@
 """No speed without a right result: operations are compared with float64 before they are timed."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -11,37 +14,68 @@ from gibbsian.experiments.bench.case import (
     Outputs,
     Tensors,
     random_cotangents,
-    run_once,
 )
 
 SAMPLED_ROWS = 32
 """Rows that are compared, the first and the last among them."""
+ROW_FLOOR = 1e-2
+"""What a row's largest value counts as at least, beside the largest of all rows."""
 
 
-def verify(case: Case, contender: Contender, operation: Operation, tensors: Tensors) -> Check:
-    """Compare what is timed, on the tensors it is timed on, with the truth in float64.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Results:
+    """What one call computed."""
+
+    outputs: Outputs
+    """Of the operation."""
+    gradients: Outputs = ()
+    """Of the leaves, where gradients are timed."""
+    cotangents: Outputs = ()
+    """The gradients of the outputs that those are taken with."""
+
+
+def call_for_check(case: Case, contender: Contender, operation: Operation) -> Results:
+    """Call once as it is timed, so that `verify` can judge what came out.
 
     Only some rows are compared, so that the truth is affordable at any size. Gradients are exact
     nevertheless: they are taken of a loss that looks at those rows only, and compared in full.
+    """
+    if case.mode == "forward":
+        with torch.no_grad():
+            return Results(outputs=operation.call())
+    outputs = operation.call()
+    if case.mode == "iteration":
+        return Results(outputs=outputs)
+    cotangents = random_cotangents(outputs)
+    if contender.reference is not None:
+        rows = sampled_rows(outputs[0].shape[contender.row_dim])
+        cotangents = tuple(_only(c, rows, contender.row_dim) for c in cotangents)
+    gradients = torch.autograd.grad(outputs, list(operation.leaves.values()), cotangents)
+    return Results(
+        outputs=tuple(o.detach() for o in outputs), gradients=gradients, cotangents=cotangents
+    )
+
+
+def verify(
+    case: Case, contender: Contender, operation: Operation, tensors: Tensors, results: Results
+) -> Check:
+    """Compare what was computed on the tensors that are timed with the truth in float64.
 
     Args:
         case: says what is computed.
         contender: has the truth, and the bound.
         operation: the contender with its tensors.
         tensors: the same ones.
+        results: of `call_for_check`.
     """
     if contender.check is not None:
         return contender.check()
-    with torch.no_grad():
-        shapes = operation.call()
     if contender.reference is None:
-        return _plausible(run_once(operation, case.mode, random_cotangents(shapes)))
-    rows = sampled_rows(shapes[0].shape[contender.row_dim])
-    cotangents = tuple(_only(c, rows, contender.row_dim) for c in random_cotangents(shapes))
-    found = run_once(operation, case.mode, cotangents)
+        return _plausible((*results.outputs, *results.gradients))
+    rows = sampled_rows(results.outputs[0].shape[contender.row_dim])
     found = (
-        *(o.index_select(contender.row_dim, rows) for o in found[: len(shapes)]),
-        *found[len(shapes) :],
+        *(o.index_select(contender.row_dim, rows) for o in results.outputs),
+        *results.gradients,
     )
     doubles = {
         name: t.detach().double().requires_grad_(t.requires_grad) if t.is_floating_point() else t
@@ -53,11 +87,13 @@ def verify(case: Case, contender: Contender, operation: Operation, tensors: Tens
         taken = torch.autograd.grad(
             expected,
             [doubles[name] for name in operation.leaves],
-            tuple(c.index_select(contender.row_dim, rows).double() for c in cotangents),
+            tuple(c.index_select(contender.row_dim, rows).double() for c in results.cotangents),
         )
         expected = (*(e.detach() for e in expected), *taken)
     return Check(
-        error=max(map(relative_error, found, expected)),
+        error=largest(
+            row_error(f, e, contender.row_dim) for f, e in zip(found, expected, strict=True)
+        ),
         bound=contender.bound,
         against=f"float64, {len(rows)} rows",
     )
@@ -71,10 +107,31 @@ def sampled_rows(count: int, wanted: int = SAMPLED_ROWS) -> Tensor:
     return rows
 
 
+def largest(errors: Iterable[float]) -> float:
+    """The largest; NaN if one of them is NaN, which Python's `max` would drop."""
+    return float(torch.tensor(list(errors), dtype=torch.float64).max())
+
+
 def relative_error(actual: Tensor, expected: Tensor) -> float:
     """Largest error over largest true value; NaN if there is one on either side."""
     error = (actual.detach().double() - expected.detach().double()).abs().max()
     return float(error / expected.detach().double().abs().max().clamp_min(1e-300))
+
+
+def row_error(actual: Tensor, expected: Tensor, row_dim: int) -> float:
+    """Largest error of a row over the largest true value of that row; NaN if there is one.
+
+    The last rows of causal attention average many values and are small beside the first, whose size
+    must not excuse them. A row counts as at least `ROW_FLOOR` of the largest value of all rows: in
+    smaller ones roundings are all that there is.
+    """
+    truth = expected.detach().double()
+    error, size = (actual.detach().double() - truth).abs(), truth.abs()
+    if row_dim < -1:
+        inside = tuple(range(row_dim + 1, 0))
+        error, size = error.amax(dim=inside), size.amax(dim=inside)
+    floor = (ROW_FLOOR * size.max()).clamp_min(1e-300)
+    return float((error / size.maximum(floor)).max())
 
 
 def _plausible(results: Outputs) -> Check:

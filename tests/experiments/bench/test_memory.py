@@ -32,7 +32,7 @@ def bytes_of(contender, **options):
 
 
 @linux
-def test_scratch_is_seen_and_results_are_not():
+def test_scratch_and_results_are_seen():
     found = bytes_of(needs(200 * MEGABYTES))
     assert found["status"] == "ok"
     assert 190 * MEGABYTES < found["bytes"] < 230 * MEGABYTES
@@ -42,8 +42,8 @@ def test_scratch_is_seen_and_results_are_not():
         return small.operation(doubled, lambda x: x + 1)
 
     contender = small.contender("it", large, reference=None)
-    # 200 MB of output
-    assert bytes_of(contender)["bytes"] < 40 * MEGABYTES
+    # 200 MB of output; the input, as large, is made before
+    assert 190 * MEGABYTES < bytes_of(contender)["bytes"] < 240 * MEGABYTES
 
 
 @linux

@@ -67,7 +67,6 @@ def test_linformer_is_its_formula(tensors):
         ("torch", peers.sdpa()),
         ("linear_attention_transformer", peers.linear_attention()),
         ("linear_attention_transformer", peers.linear_attention(is_causal=True)),
-        ("nystrom_attention", peers.nystrom),
         ("transformers", peers.nystromformer),
         ("linformer", peers.linformer),
     ],
@@ -81,6 +80,21 @@ def test_gradients_reach_query_key_and_value(package, prepare, tensors):
     (output,) = operation.call()
     gradients = torch.autograd.grad(output.square().sum(), list(operation.leaves.values()))
     assert all(gradient.any() for gradient in gradients)
+
+
+def test_nystrom_takes_query_key_and_value_as_one_tensor(tensors):
+    pytest.importorskip("nystrom_attention")
+    for tensor in tensors.values():
+        tensor.requires_grad_()
+    operation = peers.nystrom(tensors)
+    (joint,) = operation.leaves.values()
+    assert joint.is_leaf
+    with torch.no_grad():
+        parts = [heads_first(part) for part in joint.chunk(3, dim=-1)]
+        assert all(map(torch.equal, parts, tensors.values()))
+    (output,) = operation.call()
+    (gradient,) = torch.autograd.grad(output.square().sum(), [joint])
+    assert all(part.any() for part in gradient.chunk(3, dim=-1))
 
 
 def test_layers_have_no_weights_to_train_and_no_dropout(tensors):

@@ -92,7 +92,7 @@ def test_bars_and_aims(pattern, expected):
 
 def test_memory_is_measured_at_32768_against_a_gigabyte():
     found = [case for case in FULL.values() if case.name.startswith("memory-")]
-    assert len(found) == 8
+    assert len(found) == 12
     assert {(case.size, case.bar_bytes) for case in found} == {(32768, 10**9)}
 
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from gibbsian._errors import ArgumentError, DataError
-from gibbsian.experiments.bench.case import Ratio
+from gibbsian.experiments.bench.case import Operation, Ratio
 from gibbsian.experiments.bench.run import BenchConfig, is_red, run_benchmark
 from tests.experiments.bench import small_cases as small
 
@@ -30,7 +30,8 @@ def test_a_wrong_result_has_no_speed_anywhere(prepare, tmp_path):
     entry = results["cases"]["softmax-16"]
     assert entry["contenders"]["it"]["status"] == "WRONG"
     assert set(entry["contenders"]["it"]) == {"status", "note", "package", "check"}
-    assert entry["ratios"] == []
+    (ratio,) = entry["ratios"]
+    assert (ratio["ratio"], ratio["reason"]) == (None, "it WRONG")
     assert entry["contenders"]["right"]["seconds"]["rounds"] == 2
     assert is_red(results)
 
@@ -42,7 +43,8 @@ def test_a_wrong_baseline_gives_no_ratio(tmp_path):
         ratios=(Ratio(of="it", to="base", bar=1.0),),
     )
     results = run([case], tmp_path / "out.json")
-    assert results["cases"]["softmax-16"]["ratios"] == []
+    (ratio,) = results["cases"]["softmax-16"]["ratios"]
+    assert (ratio["ratio"], ratio["reason"], ratio["bar"]) == (None, "base WRONG", 1.0)
     assert is_red(results)
 
 
@@ -85,7 +87,7 @@ def test_facts_and_ratios_are_stored(tmp_path):
     assert entry["facts"] == {"rows": 8.0}
     (ratio,) = entry["ratios"]
     assert (ratio["of"], ratio["to"]) == ("it", "right")
-    assert ratio["low"] <= ratio["median"] <= ratio["high"]
+    assert ratio["low"] <= ratio["ratio"] <= ratio["high"]
 
 
 class _StopsAt(small.Silent):
@@ -122,6 +124,55 @@ def test_resume_runs_a_red_case_again(tmp_path):
     assert is_red(run([bad], output))
     good = small.case(small.contender("right", small.right), ratios=())
     assert not is_red(run([good], output, resume=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"source": "0" * 64}, "same sources of the package"),
+        ({"versions": {"torch": "1.0"}}, "same versions, got .* in .*out.json"),
+    ],
+)
+def test_resume_refuses_other_versions_and_sources(change, message, tmp_path):
+    output = tmp_path / "out.json"
+    stored = run(_three(), output)
+    output.write_text(json.dumps(stored | change))
+    with pytest.raises(ArgumentError, match=message) as error:
+        run(_three(), output, resume=True)
+    assert "\n" not in str(error.value)
+
+
+def test_a_contender_that_fails_while_it_is_timed_ends_no_run(tmp_path):
+    calls = []
+
+    def later(tensors):
+        def call():
+            calls.append(None)
+            if len(calls) == 3:
+                raise FloatingPointError("the loss is not finite")
+            return (tensors["scores"].softmax(dim=-1),)
+
+        return Operation(call=call, leaves={})
+
+    case = small.case(small.contender("it", later), small.contender("right", small.right))
+    entry = run([case], tmp_path / "out.json")["cases"]["softmax-16"]
+    assert entry["contenders"]["it"]["status"] == "failed"
+    assert entry["contenders"]["it"]["detail"] == "FloatingPointError: the loss is not finite"
+    assert entry["ratios"][0]["reason"] == "it failed"
+    assert entry["contenders"]["right"]["seconds"]["rounds"] == 2
+    assert len(calls) == 3
+
+
+def test_every_declared_bar_is_stored(tmp_path):
+    case = small.case(
+        small.contender("it", small.right),
+        small.contender("right", small.right),
+        ratios=(Ratio(of="it", to="right", bar=2.0), Ratio(of="right", to="it")),
+    )
+    results = run([*_three(), case], tmp_path / "out.json", patterns=("softmax-0",))
+    (declared,) = results["declared"]
+    assert declared["case"] == "softmax-16"
+    assert [ratio["bar"] for ratio in declared["ratios"]] == [2.0]
 
 
 def test_patterns_choose(tmp_path):
