@@ -22,6 +22,9 @@ BLOCK = 64
 """Keys whose codes lie together, channel by channel: a kernel reads whole vectors of keys."""
 _LARGEST = 32767
 _TINY = 1e-30
+_LEAST_SIZE = 1e-2
+"""Of a channel, in parts of the largest: a later key may move in one that was still so far. Its
+square, in parts of the mean key's norm, is the least of them all."""
 _ROUNDED = 1 + 1e-5
 """A norm of up to thousands of float32 numbers, rounded, times this is no smaller than the norm."""
 
@@ -30,8 +33,9 @@ class KeyIndex:
     """16-bit keys beside a cache of keys, appended to as it grows.
 
     Args:
-        key: (batch, key_heads, keys, head_dim), at least one key; finite. The mean key and the
-            sizes of the channels are taken from these keys for good: give a prompt's.
+        key: (batch, key_heads, keys, head_dim), at least one key; finite. Give a prompt's: the mean
+            key and the sizes of the channels are taken from these keys. From fewer than `BLOCK`
+            they are taken again as keys are appended, up to that number.
         capacity: room for so many keys at first.
 
     Raises:
@@ -39,8 +43,13 @@ class KeyIndex:
 
     Notes:
         A key takes 2 head_dim + 8 bytes, half of what float32 takes, and a full index grows by a
-        quarter. A key that is not finite, or many times larger than those the index was built on,
-        costs time, never correctness: its bound is as wide as it must be.
+        quarter; an index of fewer than `BLOCK` keys holds those themselves too. A key that is not
+        finite, or many times larger than those the index was built on, costs time, never
+        correctness: its bound is as wide as it must be.
+
+        An index only grows: it cannot drop keys (a cache cut short, a sliding window) or reorder
+        samples (beam search). Build another one then. It sees the number of keys, not their values:
+        keys overwritten in the cache make it wrong without notice.
     """
 
     codes: Tensor
@@ -63,9 +72,11 @@ class KeyIndex:
                 f"got {tuple(key.shape)}. Build the index once the cache holds a key."
             )
         batch, heads, count, dim = key.shape
-        finite = key.detach().float().nan_to_num(0.0, 0.0, 0.0)
-        self.centre = finite.mean(dim=2)
-        self.channels = (finite - self.centre.unsqueeze(2)).abs().amax(dim=2).clamp_min(_TINY)
+        # until there are enough of them, the keys themselves
+        self._first: Tensor | None = key.detach()[:, :, :0].float()
+        self._fitted = 0
+        self.centre = self._first.new_zeros(batch, heads, dim)
+        self.channels = torch.ones_like(self.centre)
         self.largest = self.centre.new_zeros(batch, heads)
         self.codes = self.centre.new_zeros(batch, heads, 0, dim, BLOCK, dtype=torch.int16)
         self.scales = self.centre.new_zeros(batch, heads, 0)
@@ -82,7 +93,8 @@ class KeyIndex:
     def nbytes(self) -> int:
         """Memory in bytes, room for growth included."""
         tensors = (self.codes, self.scales, self.errors, self.centre, self.channels, self.largest)
-        return sum(tensor.nbytes for tensor in tensors)
+        held = 0 if self._first is None else self._first.nbytes
+        return held + sum(tensor.nbytes for tensor in tensors)
 
     def append(self, key: Float[Tensor, "batch key_heads keys head_dim"]) -> None:
         """Add the keys that the cache has grown by.
@@ -100,6 +112,29 @@ class KeyIndex:
         if last > self.scales.shape[2]:
             self._grow(max(last, self.scales.shape[2] * 5 // 4))
         key = key.detach().float()
+        if self._first is not None:
+            key = torch.cat([self._first, key], dim=2) if first else key
+            self._first = key.clone() if last < BLOCK else None
+            if last >= min(BLOCK, 2 * self._fitted):
+                self._fit(key)
+                self._fitted = last
+            first = 0
+        self._encode(key, first)
+        self._length = last
+
+    def _fit(self, key: Tensor) -> None:
+        finite = key.nan_to_num(0.0, 0.0, 0.0)
+        self.centre = finite.mean(dim=2)
+        sizes = (finite - self.centre.unsqueeze(2)).abs().amax(dim=2)
+        largest = sizes.amax(dim=2, keepdim=True)
+        # keys all alike, up to rounding, say nothing of how others will differ
+        norm = torch.linalg.vector_norm(self.centre, dim=2, keepdim=True)
+        least = torch.maximum(_LEAST_SIZE * largest, _LEAST_SIZE**2 * norm)
+        self.channels = torch.maximum(sizes, least).clamp_min(_TINY)
+
+    def _encode(self, key: Tensor, first: int) -> None:
+        """Codes, scales and bounds of keys from number `first` on."""
+        last = first + key.shape[2]
         inner = (key - self.centre.unsqueeze(2)) / self.channels.unsqueeze(2)
         scale = inner.abs().amax(dim=3).clamp_min(_TINY) / _LARGEST
         rounded = (inner / scale.unsqueeze(3)).round().clamp(-_LARGEST, _LARGEST).nan_to_num(0.0)
@@ -113,7 +148,6 @@ class KeyIndex:
         if norms.shape[2]:
             norms = torch.where(norms.isfinite(), norms, 0.0)
             self.largest = torch.maximum(self.largest, norms.amax(dim=2))
-        self._length = last
 
     def approximate(
         self, query: Float[Tensor, "batch key_heads rows head_dim"]

@@ -5,6 +5,7 @@ for one query that alone takes several times as long as what is done here.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -161,17 +162,26 @@ def flat(tensor: Tensor) -> tuple[np.ndarray, np.ndarray]:
     tensor = tensor.detach().float()
     if tensor.shape[3] > 1 and tensor.stride(3) != 1:
         tensor = tensor.contiguous()
-    strides = tensor.stride()[:3]
-    steps = zip(tensor.shape, (*strides, 1), strict=True)
-    span = 1 + sum((size - 1) * stride for size, stride in steps) if tensor.numel() else 0
-    return tensor.as_strided((span,), (1,)).numpy(), np.array(strides, np.int64)
+    return _span(tensor).numpy(), np.array(tensor.stride()[:3], np.int64)
 
 
 def flat_mask(inputs: AttentionInputs) -> tuple[np.ndarray, np.ndarray]:
-    """Likewise for the mask, with the strides of all four dimensions; empty where there is none."""
-    mask = inputs.full_mask()
+    """Likewise for the mask, with the strides of all four dimensions; empty where there is none.
+
+    A mask repeated by `expand` is read where it lies; causality is added to what is repeated.
+    """
+    mask = inputs.mask
+    if mask is not None:
+        for dim in range(4):
+            mask = mask if mask.stride(dim) else mask.narrow(dim, 0, 1)
+    mask = replace(inputs, mask=mask).full_mask()
     if mask is None:
         return np.empty(0, np.uint8), np.zeros(4, np.int64)
-    mask = mask.contiguous()
     strides = mask.expand(*inputs.query.shape[:3], inputs.key.shape[2]).stride()
-    return mask.view(torch.uint8).view(-1).numpy(), np.array(strides, np.int64)
+    return _span(mask).view(torch.uint8).numpy(), np.array(strides, np.int64)
+
+
+def _span(tensor: Tensor) -> Tensor:
+    """The memory of a tensor that is not empty, from its first element to its last."""
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    return tensor.as_strided((1 + sum((size - 1) * stride for size, stride in steps),), (1,))

@@ -3,8 +3,10 @@
 import contextlib
 import dataclasses
 import itertools
+import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -19,7 +21,7 @@ from gibbsian.attention.aes.certificates import certified_errors
 from gibbsian.attention.aes.cpu.index_decode import decode_with_index
 from gibbsian.attention.aes.decoding import aes_decode
 from gibbsian.attention.aes.key_index import BLOCK, KeyIndex
-from gibbsian.attention.cpu.few_queries import FewQueries
+from gibbsian.attention.cpu.few_queries import FewQueries, flat_mask
 from gibbsian.attention.cpu.rows import StreamedRows
 from gibbsian.attention.entmax import entmax_attention
 from gibbsian.attention.gibbs import attention_row_statistics
@@ -483,3 +485,62 @@ def test_nothing_to_decode(shape, masked):
             assert torch.equal(output, expected)
         with pytest.raises(BackendUnavailableError, match="no key"):
             aes_decode(query, key, value, backend="cpu", **arguments)
+
+
+@pytest.mark.parametrize("steps", [[4095], [1] * 100 + [3995], [50, 4045]])
+def test_an_index_begun_with_one_key_becomes_as_good_as_any(steps):
+    query, key, value = make(4096, heads=2)
+    inputs = checked_inputs(query, key, value)
+    index = KeyIndex(key[:, :, :1])
+    for first, last in itertools.pairwise(itertools.accumulate([1, *steps])):
+        index.append(key[:, :, first:last])
+    grown, built = (
+        decode_with_index(inputs, Linear(), one, 0.05).visited for one in (index, KeyIndex(key))
+    )
+    assert bool((built < 500).all())
+    assert bool((grown <= 2 * built + 8).all())
+
+
+def test_keys_all_alike_leave_room_for_others():
+    query, key, value = make(4096, heads=2)
+    key[:, :, :BLOCK] = key[:, :, :1].clone()
+    index = KeyIndex(key[:, :, :BLOCK])
+    index.append(key[:, :, BLOCK:])
+    visited = decode_with_index(checked_inputs(query, key, value), Linear(), index, 0.05).visited
+    assert bool((visited < 500).all())
+
+
+def test_a_young_index_keeps_no_view_of_the_cache():
+    query, key, _ = make(40, heads=2)
+    cache = key.clone()
+    index = KeyIndex(cache[:, :, :1])
+    cache[:, :, :1] = torch.nan
+    index.append(key[:, :, 1:])
+    near, error = index.approximate(query)
+    exact = query.double() @ key.double().transpose(2, 3)
+    assert bool(((near - exact).abs() <= error).all())
+    assert bool(error.isfinite().all())
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("shape", [(2, 1, 1, 90), (1, 1, 3, 1), (1, 4, 3, 90), (1, 1, 1, 1)])
+def test_an_expanded_mask_is_read_where_it_lies(shape, is_causal):
+    query, key, value = make(90, queries=3)
+    mask = (torch.rand(shape) > 0.3).expand(2, 4, 3, 90)
+    inputs = checked_inputs(query, key, value, mask=mask, is_causal=is_causal, enable_gqa=True)
+    numbers, strides = flat_mask(inputs)
+    if is_causal:
+        assert numbers.size <= max(shape[0] * shape[1], 1) * 3 * 90
+    else:
+        assert numbers.size == math.prod(shape)
+        assert numbers.ctypes.data == mask.data_ptr()
+    found = np.lib.stride_tricks.as_strided(numbers, mask.shape, strides)
+    assert (found.astype(bool) == inputs.full_mask().numpy()).all()
+
+
+def test_a_mask_that_is_a_slice_is_read_where_it_lies():
+    query, key, value = make(90, queries=3)
+    mask = (torch.rand(2, 4, 90, 20) > 0.3)[..., 7:10].transpose(2, 3)
+    arguments = {"mask": mask, "enable_gqa": True, "schedule": Linear()}
+    fast, plain = (aes_decode(query, key, value, backend=b, **arguments) for b in BACKENDS)
+    torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)
