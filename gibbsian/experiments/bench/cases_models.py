@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 from transformers import (
     NystromformerConfig,
@@ -224,7 +224,7 @@ def _iterate(model: PreTrainedModel, optimizer: AdamW, tensors: Tensors) -> Outp
     return (loss.detach(),)
 
 
-def require_finite(model: PreTrainedModel) -> None:
+def require_finite(model: nn.Module) -> None:
     """Raise if a gradient that an iteration left is not finite.
 
     Raises:

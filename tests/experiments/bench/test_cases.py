@@ -1,4 +1,4 @@
-"""What the cases themselves refuse: a sparsity that is not the schedule's, a loss that is no number."""
+"""What cases refuse: a sparsity that is not the schedule's, a loss that is no number."""
 
 from dataclasses import replace
 
@@ -32,8 +32,8 @@ def test_a_sparsity_that_is_not_the_schedule_s_is_wrong(monkeypatch):
     assert checked().passed
     honest = decoders.aes_decode
 
-    def other(*args, schedule, **options):
-        return honest(*args, schedule=SmoothStep(zeta_max=0.9), **options)
+    def other(*args, **options):
+        return honest(*args, **options | {"schedule": SmoothStep(zeta_max=0.9)})
 
     # output and sparsity agree with each other: the schedule alone tells
     monkeypatch.setattr(decoders, "aes_decode", other)
