@@ -121,12 +121,24 @@ def _within_blocks(
         # A block without keys sees all, so that softmax stays finite; nobody reads its output.
         allowed = allowed | ~allowed.any(dim=-1, keepdim=True)
         allowed = allowed.expand(batch, heads, -1, block_size, -1).flatten(0, 1)
-    output = scaled_dot_product_attention(
-        blocks(query),
-        blocks(key),
-        blocks(value),
-        attn_mask=allowed,
-        is_causal=is_causal,
-        scale=scale,
-    )
+    tensors = blocks(query), blocks(key), blocks(value)
+    differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    if differentiable and query.device.type == "cpu":
+        # torch's fused kernel has no second derivative
+        if is_causal:
+            allowed = torch.ones(block_size, block_size, dtype=torch.bool, device="cpu").tril()
+        output = _attend(*tensors, allowed, scale)
+    else:
+        output = scaled_dot_product_attention(
+            *tensors, attn_mask=allowed, is_causal=is_causal, scale=scale
+        )
     return output.reshape(batch, heads, count * block_size, -1)[:, :, :length]
+
+
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None, scale: float
+) -> Tensor:
+    scores = scale * query @ key.mT
+    if allowed is not None:
+        scores = torch.where(allowed, scores, -torch.inf)
+    return scores.softmax(dim=-1) @ value

@@ -5,10 +5,8 @@ from torch import Tensor
 
 from gibbsian._errors import ArgumentError
 from gibbsian.attention.base import AttentionStatistics
-from gibbsian.attention.lln.bidirectional import bidirectional_lln
-from gibbsian.attention.lln.causal import causal_lln
-from gibbsian.attention.lln.diag import block_diagonal_attention
 from gibbsian.attention.lln.inputs import LLNInputs
+from gibbsian.attention.lln.plain import plain_lln
 from gibbsian.attention.lln.scales import Scales
 from gibbsian.attention.lln.statistics import DiagonalBlocks, lln_statistics
 from gibbsian.numerics.masked import working_dtype
@@ -68,25 +66,17 @@ def attend(
 
 
 def _plain(inputs: LLNInputs, scales: Scales, value: Tensor, block_size: int | None) -> Tensor:
-    log_query, log_key = inputs.log_features(*scales)
-    log_key = inputs.without_absent(log_key)
-    offset = inputs.mask.causal_offset
-    if offset is None:
-        output = bidirectional_lln(log_query, log_key, value)
-    else:
-        output = causal_lln(log_query, log_key, value, offset=offset)
-    if block_size is None or output.numel() == 0 or inputs.mask.keys == 0:
-        return output
-    short_range, has_block = block_diagonal_attention(
+    query_scale, key_scale = (scale.to(value.dtype) for scale in scales)
+    return plain_lln(
         inputs.query.to(value.dtype),
         inputs.key.to(value.dtype),
         value,
-        inputs.mask,
+        query_scale * inputs.query_factor,
+        key_scale,
+        mask=inputs.mask,
+        block_size=block_size or 0,
         scale=inputs.scale,
-        block_size=block_size,
     )
-    mean = (output + short_range) / 2
-    return mean if has_block is None else torch.where(has_block, mean, output)
 
 
 def _compiled(inputs: LLNInputs, scales: Scales, value: Tensor, block_size: int | None) -> Tensor:

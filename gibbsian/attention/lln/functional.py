@@ -108,8 +108,9 @@ def lln_attention(
 
     Notes:
         Computed in float32 or wider. Every denominator is at least 1 without an epsilon. O(N
-        head_dim value_dim) time, O(N head_dim) memory. Derivatives to second order by the
-        reference, first ones only by the CPU kernels.
+        head_dim value_dim) time, O(N head_dim) memory. Differentiable to second order; the second
+        derivative is taken by the reference. With causality the CPU kernels have one task a head:
+        batch times heads bounds the threads that they use.
 
     References:
         Nahshan, Kampeas & Haleva, arXiv 2311.13541v4, (8)-(11); docs/derivations/lln.md.

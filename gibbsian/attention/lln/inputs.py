@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -86,9 +85,3 @@ class LLNInputs:
         query_scale = query_scale.to(dtype)[..., None, None] * self.query_factor
         key_scale = key_scale.to(dtype)[..., None, None]
         return self.query.to(dtype) * query_scale, self.key.to(dtype) * key_scale
-
-    def without_absent(self, log_key: Tensor) -> Tensor:
-        """Log features with -inf at the keys that take no part."""
-        if self.mask.present is None:
-            return log_key
-        return torch.where(self.mask.present.unsqueeze(-1), log_key, -torch.inf)

@@ -1,11 +1,11 @@
-"""LLN over all keys as a torch operator, differentiable once."""
+"""LLN over all keys as a torch operator."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gibbsian.attention.lln.cpu import memory as space
+from gibbsian.attention.lln.cpu import arrays
 from gibbsian.attention.lln.cpu.bidirectional import (
     SEGMENT,
     merge_states,
@@ -18,6 +18,7 @@ from gibbsian.attention.lln.cpu.bidirectional_backward import (
     differentiate_queries,
 )
 from gibbsian.attention.lln.cpu.diagonal_blocks import DiagonalBlocks
+from gibbsian.attention.lln.cpu.twice import differentiable_form
 from gibbsian.numerics.cpu.simd import LANES
 from gibbsian.numerics.cpu.threads import run
 
@@ -47,18 +48,20 @@ def lln_bidirectional(
 
     Returns:
         The output; and for the backward pass the memory and (maximum, mass) of all keys, whose
-        sizes are padded. Differentiable through the output only.
+        sizes are padded. Differentiable through the output only; a second derivative is taken by
+        the reference.
     """
     batch, heads, queries, head_dim = query.shape
     keys, value_dim = value.shape[-2:]
     size = scratch_size(head_dim, value_dim)
-    memory, sums = _state_like(query, value)
-    output = space.empty(batch, heads, queries, value_dim)
+    memory, sums = (arrays.empty(*x) for x in _state_shapes(query, value))
+    output = arrays.empty(batch, heads, queries, value_dim)
+    flat = output.reshape(-1)
     segments = max(1, -(-keys // SEGMENT))
     memories, parts = memory, sums
     if segments > 1:
         memories, parts = (
-            space.empty(batch * heads * segments, *whole.shape[1:]) for whole in (memory, sums)
+            arrays.empty(batch * heads * segments, *whole.shape[1:]) for whole in (memory, sums)
         )
     tasks = batch * heads * segments
     run(
@@ -69,21 +72,20 @@ def lln_bidirectional(
         head_dim,
         value_dim,
         keys,
-        *space.rows(key),
-        *space.rows(value),
-        *space.marks(present),
-        space.vector(key_scale),
-        memories.numpy(),
-        parts.numpy(),
-        space.scratch(tasks, size),
+        *arrays.rows(key),
+        *arrays.rows(value),
+        *arrays.marks(present),
+        arrays.vector(key_scale),
+        memories,
+        parts,
+        arrays.scratch(tasks, size),
     )
     if segments > 1:
-        merged = (memories.numpy(), parts.numpy(), memory.numpy(), sums.numpy())
+        merged = (memories, parts, memory, sums)
         run(merge_states, batch * heads, segments, *merged)
     blocks = DiagonalBlocks(query, key, value, present, None, block_size, scale)
     segments = -(-queries // blocks.rows_a_task)
     tasks = batch * heads * segments
-    flat = output.view(-1).numpy()
     run(
         read_queries,
         tasks,
@@ -94,16 +96,16 @@ def lln_bidirectional(
         head_dim,
         value_dim,
         queries,
-        *space.rows(query),
-        space.vector(query_scale),
-        memory.numpy(),
-        sums.numpy(),
+        *arrays.rows(query),
+        arrays.vector(query_scale),
+        memory,
+        sums,
         flat,
-        space.scratch(tasks, size),
+        arrays.scratch(tasks, size),
         *blocks.arguments,
     )
     blocks.average(flat)
-    return output, memory, sums
+    return torch.from_numpy(output), torch.from_numpy(memory), torch.from_numpy(sums)
 
 
 @lln_bidirectional.register_fake
@@ -119,7 +121,8 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor]:
     del key, query_scale, key_scale, present, block_size, scale
     output = query.new_empty((*query.shape[:3], value.shape[-1]))
-    return output, *_state_like(query, value)
+    memory, sums = (query.new_empty(shape) for shape in _state_shapes(query, value))
+    return output, memory, sums
 
 
 @torch.library.custom_op("gibbsian::lln_bidirectional_backward", mutates_args=())
@@ -139,13 +142,13 @@ def _backward(
     batch, heads, queries, head_dim = query.shape
     keys, value_dim = value.shape[-2:]
     size = scratch_size(head_dim, value_dim)
-    grad_query, grad_key, grad_value = (space.empty(*x.shape) for x in (query, key, value))
-    flat = tuple(x.view(-1).numpy() for x in (grad_query, grad_key, grad_value))
+    grad_query, grad_key, grad_value = (arrays.empty(*x.shape) for x in (query, key, value))
+    flat = tuple(x.reshape(-1) for x in (grad_query, grad_key, grad_value))
     segments = -(-queries // SEGMENT)
     tasks = batch * heads * segments
-    grad_memory = space.empty(tasks, *memory.shape[1:])
-    grad_mass = space.empty(tasks, memory.shape[1])
-    grad_query_scale = torch.empty(tasks, dtype=torch.float64)
+    grad_memory = arrays.empty(tasks, *memory.shape[1:])
+    grad_mass = arrays.empty(tasks, memory.shape[1])
+    grad_query_scale = arrays.empty(tasks, dtype=torch.float64)
     blocks = DiagonalBlocks(query, key, value, present, None, block_size, scale)
     run(
         differentiate_queries,
@@ -155,22 +158,22 @@ def _backward(
         head_dim,
         value_dim,
         queries,
-        *space.rows(query),
-        *space.rows(upstream),
-        *space.numbers(blocks.shares),
-        space.vector(query_scale),
+        *arrays.rows(query),
+        *arrays.rows(upstream),
+        *blocks.share_rows,
+        arrays.vector(query_scale),
         memory.numpy(),
         sums.numpy(),
         flat[0],
-        grad_memory.numpy(),
-        grad_mass.numpy(),
-        grad_query_scale.numpy(),
-        space.scratch(tasks, size),
+        grad_memory,
+        grad_mass,
+        grad_query_scale,
+        arrays.scratch(tasks, size),
     )
-    grad_memory, grad_mass = (space.per_head(x, batch * heads) for x in (grad_memory, grad_mass))
+    grad_memory, grad_mass = (arrays.per_head(x, batch * heads) for x in (grad_memory, grad_mass))
     segments = -(-keys // blocks.rows_a_task)
     tasks = batch * heads * segments
-    grad_key_scale = torch.empty(tasks, dtype=torch.float64)
+    grad_key_scale = arrays.empty(tasks, dtype=torch.float64)
     run(
         differentiate_keys,
         tasks,
@@ -181,26 +184,26 @@ def _backward(
         head_dim,
         value_dim,
         keys,
-        *space.rows(key),
-        *space.rows(value),
-        *space.marks(present),
-        space.vector(key_scale),
+        *arrays.rows(key),
+        *arrays.rows(value),
+        *arrays.marks(present),
+        arrays.vector(key_scale),
         sums.numpy(),
-        grad_memory.numpy(),
-        grad_mass.numpy(),
-        grad_key_scale.numpy(),
-        space.scratch(tasks, size),
+        grad_memory,
+        grad_mass,
+        grad_key_scale,
+        arrays.scratch(tasks, size),
         *blocks.arguments,
-        *space.rows(upstream),
+        *arrays.rows(upstream),
         flat,
     )
     blocks.add_gradients(upstream, flat)
     return (
-        grad_query,
-        grad_key,
-        grad_value,
-        space.per_head(grad_query_scale, batch * heads).view(batch, heads).float(),
-        space.per_head(grad_key_scale, batch * heads).view(batch, heads).float(),
+        torch.from_numpy(grad_query),
+        torch.from_numpy(grad_key),
+        torch.from_numpy(grad_value),
+        arrays.float32_like(arrays.per_head(grad_query_scale, batch * heads), query_scale),
+        arrays.float32_like(arrays.per_head(grad_key_scale, batch * heads), key_scale),
     )
 
 
@@ -235,6 +238,11 @@ def _save(ctx: Any, inputs: Any, output: Any) -> None:
 
 
 def _differentiate(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    if torch.is_grad_enabled():
+        # to be differentiated again: the same in plain operations
+        *floats, present, _, _ = ctx.saved_tensors
+        form = differentiable_form(present, None, ctx.block_size, ctx.scale)
+        return *torch.func.vjp(form, *floats)[1](upstream), None, None, None
     *tensors, memory, sums = ctx.saved_tensors
     gradients = _backward(upstream, *tensors, ctx.block_size, ctx.scale, memory, sums)
     return *gradients, None, None, None
@@ -243,11 +251,9 @@ def _differentiate(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Tensor | None, 
 lln_bidirectional.register_autograd(_differentiate, setup_context=_save)
 
 
-def _state_like(query: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+def _state_shapes(query: Tensor, value: Tensor) -> Any:
+    """Shapes of the memory and of the maximum and mass; the sizes may be symbols."""
     count = query.shape[0] * query.shape[1]
-    # `memory.padded_size`, of sizes that may be symbols
+    # as `arrays.padded_size` does
     width, value_width = (-(-rows.shape[-1] // LANES) * LANES for rows in (query, value))
-    return (
-        query.new_empty(count, width, value_width),
-        query.new_empty(count, 2, width),
-    )
+    return (count, width, value_width), (count, 2, width)

@@ -1,15 +1,15 @@
-"""Causal LLN as a torch operator, differentiable once."""
+"""Causal LLN as a torch operator."""
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from gibbsian.attention.lln.cpu import memory as space
+from gibbsian.attention.lln.cpu import arrays
 from gibbsian.attention.lln.cpu.causal import attend_causally, scratch_size
 from gibbsian.attention.lln.cpu.causal_backward import differentiate_causally
 from gibbsian.attention.lln.cpu.diagonal_blocks import DiagonalBlocks
+from gibbsian.attention.lln.cpu.twice import differentiable_form
 from gibbsian.numerics.cpu.threads import num_workers, run
 
 
@@ -27,12 +27,12 @@ def lln_causal(
 ) -> Tensor:
     """Output of every query i over the present keys j <= i + offset.
 
-    Arguments as those of `lln_bidirectional`.
+    Arguments as those of `lln_bidirectional`; a second derivative is taken by the reference.
     """
     batch, heads, queries, head_dim = query.shape
     keys, value_dim = value.shape[-2:]
-    output = space.empty(batch, heads, queries, value_dim)
-    flat = output.view(-1).numpy()
+    output = arrays.empty(batch, heads, queries, value_dim)
+    flat = output.reshape(-1)
     blocks = DiagonalBlocks(query, key, value, present, offset, block_size, scale)
     run(
         attend_causally,
@@ -43,18 +43,18 @@ def lln_causal(
         queries,
         keys,
         offset,
-        *space.rows(query),
-        *space.rows(key),
-        *space.rows(value),
-        *space.marks(present),
-        space.vector(query_scale),
-        space.vector(key_scale),
+        *arrays.rows(query),
+        *arrays.rows(key),
+        *arrays.rows(value),
+        *arrays.marks(present),
+        arrays.vector(query_scale),
+        arrays.vector(key_scale),
         flat,
-        space.scratch(batch * heads, scratch_size(head_dim, value_dim, 0)),
+        arrays.scratch(batch * heads, scratch_size(head_dim, value_dim, 0)),
         *blocks.arguments,
     )
     blocks.average(flat)
-    return output
+    return torch.from_numpy(output)
 
 
 @lln_causal.register_fake
@@ -89,10 +89,10 @@ def _backward(
     batch, heads, queries, head_dim = query.shape
     keys, value_dim = value.shape[-2:]
     grad_query, grad_key, grad_value, grad_query_scale, grad_key_scale = (
-        space.empty(*x.shape) for x in (query, key, value, query_scale, key_scale)
+        arrays.empty(*x.shape) for x in (query, key, value, query_scale, key_scale)
     )
     blocks = DiagonalBlocks(query, key, value, present, offset, block_size, scale)
-    flat = tuple(x.view(-1).numpy() for x in (grad_query, grad_key, grad_value))
+    flat = tuple(x.reshape(-1) for x in (grad_query, grad_key, grad_value))
     tasks = batch * heads
     # A chunk may be as short as one query; pages that are not written to cost nothing.
     chunks = num_workers(tasks), max(1, queries)
@@ -105,24 +105,30 @@ def _backward(
         queries,
         keys,
         offset,
-        *space.rows(query),
-        *space.rows(key),
-        *space.rows(value),
-        *space.marks(present),
-        *space.rows(upstream),
-        *space.numbers(blocks.shares),
-        space.vector(query_scale),
-        space.vector(key_scale),
+        *arrays.rows(query),
+        *arrays.rows(key),
+        *arrays.rows(value),
+        *arrays.marks(present),
+        *arrays.rows(upstream),
+        *blocks.share_rows,
+        arrays.vector(query_scale),
+        arrays.vector(key_scale),
         flat,
-        grad_query_scale.view(-1).numpy(),
-        grad_key_scale.view(-1).numpy(),
-        space.scratch(tasks, scratch_size(head_dim, value_dim, queries)),
-        space.empty(*chunks, space.padded_size(head_dim)).numpy(),
-        np.empty(chunks, np.int64),
+        grad_query_scale.reshape(-1),
+        grad_key_scale.reshape(-1),
+        arrays.scratch(tasks, scratch_size(head_dim, value_dim, queries)),
+        arrays.empty(*chunks, arrays.padded_size(head_dim)),
+        arrays.empty(*chunks, dtype=torch.int64),
         *blocks.arguments,
     )
     blocks.add_gradients(upstream, flat)
-    return grad_query, grad_key, grad_value, grad_query_scale, grad_key_scale
+    return (
+        torch.from_numpy(grad_query),
+        torch.from_numpy(grad_key),
+        torch.from_numpy(grad_value),
+        torch.from_numpy(grad_query_scale),
+        torch.from_numpy(grad_key_scale),
+    )
 
 
 @_backward.register_fake
@@ -156,6 +162,11 @@ def _save(ctx: Any, inputs: Any, output: Tensor) -> None:
 
 def _differentiate(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     numbers = ctx.offset, ctx.block_size, ctx.scale
+    if torch.is_grad_enabled():
+        # to be differentiated again: the same in plain operations
+        *floats, present = ctx.saved_tensors
+        form = differentiable_form(present, *numbers)
+        return *torch.func.vjp(form, *floats)[1](upstream), None, None, None, None
     return *_backward(upstream, *ctx.saved_tensors, *numbers), None, None, None, None
 
 

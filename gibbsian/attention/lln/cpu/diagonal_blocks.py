@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gibbsian.attention.lln.cpu import memory as space
+from gibbsian.attention.lln.cpu import arrays
 from gibbsian.attention.lln.cpu.diagonal import (
     average_some,
     differentiate_some,
@@ -16,6 +16,7 @@ from gibbsian.attention.lln.cpu.diagonal import (
 from gibbsian.attention.lln.masks import LinearMask
 from gibbsian.numerics.cpu.threads import num_workers, run
 
+_HALF, _ONE = np.float32(0.5), np.float32(1)
 _ROWS_A_TASK = 1024
 _ROWS_A_PART = 256
 """Rows that LLN has just handled are still near when their blocks follow."""
@@ -43,7 +44,7 @@ class DiagonalBlocks:
     arguments: tuple[Any, ...]
     """`sizes, tensors, blocks` of the kernels in `gibbsian.attention.lln.cpu.diagonal`; without
     blocks to handle on the way, the block size in them is 0."""
-    shares: Tensor
+    share_rows: arrays.Rows
     """What LLN's half is of each row, (batch, heads, queries): 1/2, or 1 without a block."""
 
     def __init__(
@@ -64,21 +65,22 @@ class DiagonalBlocks:
         self.rows_a_part = max(1, _ROWS_A_PART // max(1, block_size)) * max(1, block_size)
         self.rows_a_task = max(1, _ROWS_A_TASK // self.rows_a_part) * self.rows_a_part
         self.joined = block_size > 0 and present is None and queries == keys and mask.offset == 0
-        self.shares = torch.ones(1)
-        places, counts = np.empty((count, 0), np.int32), np.empty(count, np.int64)
-        if block_size > 0:
-            ranks = mask.query_ranks(device=query.device)
-            self.shares = torch.where(ranks >= 0, 0.5, 1.0)
-            if present is not None:
-                places = np.empty((count, keys), np.int32)
-                run(list_present, count, heads, keys, *space.marks(present), places, counts)
-        self.shares = self.shares.expand(batch, heads, queries)
+        places, counts = (
+            arrays.empty(count, 0, dtype=torch.int32),
+            arrays.empty(count, dtype=torch.int64),
+        )
+        if block_size > 0 and present is not None:
+            places = arrays.empty(count, keys, dtype=torch.int32)
+            run(list_present, count, heads, keys, *arrays.marks(present), places, counts)
+        shares = np.where(_in_block(mask), _HALF, _ONE) if block_size > 0 else _ONE
+        shares = np.ascontiguousarray(np.broadcast_to(shares, (batch, heads, queries)))
+        self.share_rows = shares.reshape(-1), np.array([heads * queries, queries, 1], np.int64)
 
         # One task more than there may be in any kernel: all workers have scratch.
         workers = num_workers(count * (1 + max(queries, keys) // self.rows_a_part))
         size = scratch_size(head_dim, value_dim, block_size) if block_size > 0 else 0
         sizes = (heads, head_dim, value_dim, queries, keys)
-        tensors = (*space.rows(query), *space.rows(key), *space.rows(value))
+        tensors = (*arrays.rows(query), *arrays.rows(key), *arrays.rows(value))
         rules = (
             mask.offset,
             int(present is not None and not is_causal and queries != keys),
@@ -86,8 +88,8 @@ class DiagonalBlocks:
             np.float32(scale),
             places,
             counts,
-            space.empty(workers, size).numpy(),
-            np.empty((workers, 3, block_size), np.int64),
+            arrays.empty(workers, size),
+            arrays.empty(workers, 3, block_size, dtype=torch.int64),
         )
         self.arguments = (sizes, tensors, (block_size if self.joined else 0, *rules))
         self._apart = (sizes, tensors, (block_size, *rules))
@@ -103,5 +105,18 @@ class DiagonalBlocks:
     def add_gradients(self, upstream: Tensor, gradients: tuple[Any, ...]) -> None:
         """Adds to LLN's gradients those through the blocks, unless its kernels have done so."""
         split = (self._segments, self._blocks_a_task)
-        rows = space.rows(upstream)
+        rows = arrays.rows(upstream)
         run(differentiate_some, self._tasks, *split, *self._apart, *rows, gradients)
+
+
+def _in_block(mask: LinearMask) -> Any:
+    """Where `mask.query_ranks` is not -1, (batch, heads, queries); batch and heads may be 1."""
+    query = np.arange(mask.queries)
+    present = None if mask.present is None else mask.present.numpy()
+    if present is not None and mask.causal_offset is None and mask.queries != mask.keys:
+        return present.sum(axis=-1, keepdims=True) - mask.queries + query >= 0
+    position = query + mask.offset
+    inside = (position >= 0) & (position < mask.keys)
+    if present is None:
+        return inside[np.newaxis, np.newaxis]
+    return inside & present[..., position.clip(0, mask.keys - 1)]

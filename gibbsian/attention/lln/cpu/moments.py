@@ -1,4 +1,4 @@
-"""Mean and variance of the elements of each head, in one pass, differentiable once."""
+"""Mean and variance of the elements of each head, in one pass."""
 
 from typing import Any
 
@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gibbsian.attention.lln.cpu import memory as space
+from gibbsian.attention.lln.cpu import arrays
 from gibbsian.attention.lln.cpu.features import BLOCK, head_start
+from gibbsian.attention.lln.moments import element_variance
 from gibbsian.numerics.cpu.jit import kernel
 from gibbsian.numerics.cpu.threads import run
 
@@ -139,11 +140,11 @@ def lln_moments(elements: Tensor, present: Tensor | None) -> tuple[Tensor, Tenso
 
     Returns:
         Each (batch, heads), the mean in float64; 0 where no row is present. Differentiable in the
-        variance.
+        variance; a second derivative is taken by the reference.
     """
     batch, heads, rows, width = elements.shape
     segments = max(1, -(-rows // _SEGMENT))
-    parts = torch.empty(batch * heads * segments, 3, dtype=torch.float64)
+    parts = arrays.empty(batch * heads * segments, 3, dtype=torch.float64)
     run(
         _moments,
         batch * heads * segments,
@@ -151,17 +152,19 @@ def lln_moments(elements: Tensor, present: Tensor | None) -> tuple[Tensor, Tenso
         heads,
         rows,
         width,
-        *space.rows(elements),
-        *space.marks(present),
-        parts.numpy(),
+        *arrays.rows(elements),
+        *arrays.marks(present),
+        parts,
     )
-    total, mean, squares = parts.view(batch, heads, segments, 3).unbind(dim=-1)
-    count = total.sum(dim=-1)
-    share = total / count.clamp_min(1).unsqueeze(-1)
-    overall = (share * mean).sum(dim=-1)
-    between = (share * (mean - overall.unsqueeze(-1)).square()).sum(dim=-1)
-    variance = squares.sum(dim=-1) / (count * width).clamp_min(1) + between
-    return variance.float(), overall, (count * width).float()
+    total, mean, squares = np.moveaxis(parts.reshape(batch, heads, segments, 3), -1, 0)
+    count = total.sum(axis=-1)
+    share = total / np.maximum(count, 1)[..., np.newaxis]
+    with np.errstate(all="ignore"):  # infinities are the caller's, and stay visible
+        overall = (share * mean).sum(axis=-1)
+        between = (share * (mean - overall[..., np.newaxis]) ** 2).sum(axis=-1)
+        variance = squares.sum(axis=-1) / np.maximum(count * width, 1) + between
+        single = variance.astype(np.float32), (count * width).astype(np.float32)
+    return torch.from_numpy(single[0]), torch.from_numpy(overall), torch.from_numpy(single[1])
 
 
 @lln_moments.register_fake
@@ -174,7 +177,7 @@ def _(elements: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor, Tensor]
 @torch.library.custom_op("gibbsian::lln_moments_backward", mutates_args=())
 def _backward(elements: Tensor, present: Tensor | None, center: Tensor, slope: Tensor) -> Tensor:
     batch, heads, rows, width = elements.shape
-    gradient = space.empty(*elements.shape)
+    gradient = arrays.empty(*elements.shape)
     segments = -(-rows // _SEGMENT)
     run(
         _differentiate,
@@ -183,13 +186,13 @@ def _backward(elements: Tensor, present: Tensor | None, center: Tensor, slope: T
         heads,
         rows,
         width,
-        *space.rows(elements),
-        *space.marks(present),
-        space.vector(center),
-        space.vector(slope),
-        gradient.view(-1).numpy(),
+        *arrays.rows(elements),
+        *arrays.marks(present),
+        arrays.vector(center),
+        arrays.vector(slope),
+        gradient.reshape(-1),
     )
-    return gradient
+    return torch.from_numpy(gradient)
 
 
 @_backward.register_fake
@@ -205,6 +208,12 @@ def _save(ctx: Any, inputs: Any, output: tuple[Tensor, Tensor, Tensor]) -> None:
 
 def _differentiate_op(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Tensor, None]:
     elements, present, mean, count = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        # to be differentiated again: the same in plain operations
+        def plain(elements: Tensor) -> Tensor:
+            return element_variance(elements, present)[..., 0, 0]
+
+        return torch.func.vjp(plain, elements)[1](upstream)[0], None
     slope = 2 * upstream / count.clamp_min(1)
     return _backward(elements, present, mean, slope), None
 

@@ -1,4 +1,7 @@
-"""Tensors as kernels take them, and the space that kernels work in."""
+"""Tensors as the arrays that kernels take, and arrays that kernels work in.
+
+Copies and sums are NumPy's: torch's parallel operations would wait for ever in a forked child.
+"""
 
 from typing import Any
 
@@ -16,7 +19,7 @@ Rows = tuple[Any, Any]
 def rows(tensor: Tensor) -> Rows:
     """(batch, heads, rows, features) where it lies; copied only if features are not contiguous."""
     if tensor.stride(-1) != 1 and tensor.shape[-1] > 1:
-        tensor = tensor.contiguous()
+        tensor = _contiguous(tensor)
     return _flat(tensor), np.array(tensor.stride()[:3], np.int64)
 
 
@@ -25,7 +28,7 @@ def marks(present: Tensor | None) -> Rows:
     if present is None:
         return np.empty(0, np.uint8), np.zeros(3, np.int64)
     if present.stride(-1) != 1:
-        present = present.contiguous()
+        present = _contiguous(present)
     return numbers(present.view(torch.uint8))
 
 
@@ -34,19 +37,26 @@ def numbers(tensor: Tensor) -> Rows:
     return _flat(tensor), np.array(tensor.stride(), np.int64)
 
 
-def empty(*shape: int) -> Tensor:
-    """Uninitialised float32."""
-    return torch.empty(shape, dtype=torch.float32)
+def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Any:
+    """Uninitialised, whatever torch's default dtype and device; aligned as tensors are."""
+    return torch.empty(shape, dtype=dtype, device="cpu").numpy()
 
 
-def per_head(parts: Tensor, heads: int) -> Tensor:
+def per_head(parts: Any, heads: int) -> Any:
     """Sums over the tasks of each head; parts of no task are 0."""
-    return parts.unflatten(0, (heads, parts.shape[0] // max(1, heads))).sum(dim=1)
+    with np.errstate(all="ignore"):  # infinities are the caller's, and stay visible
+        return parts.reshape(heads, parts.shape[0] // max(1, heads), *parts.shape[1:]).sum(axis=1)
+
+
+def float32_like(values: Any, tensor: Tensor) -> Tensor:
+    """Numbers rounded to float32, in the shape of the tensor."""
+    with np.errstate(all="ignore"):  # what overflows is infinite
+        return torch.from_numpy(values.astype(np.float32).reshape(tensor.shape))
 
 
 def scratch(tasks: int, size: int) -> Any:
     """Working space of each worker, allocated once a call."""
-    return empty(num_workers(tasks), size).numpy()
+    return empty(num_workers(tasks), size)
 
 
 def padded_size(size: int) -> int:
@@ -56,7 +66,11 @@ def padded_size(size: int) -> int:
 
 def vector(per_head: Tensor) -> Any:
     """(batch, heads) as one row, whatever its strides."""
-    return per_head.detach().reshape(-1).numpy()
+    return np.ascontiguousarray(per_head.detach().numpy()).reshape(-1)
+
+
+def _contiguous(tensor: Tensor) -> Tensor:
+    return torch.from_numpy(np.array(tensor.detach().numpy(), order="C"))
 
 
 def _flat(tensor: Tensor) -> Any:
