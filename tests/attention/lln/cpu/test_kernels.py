@@ -5,7 +5,6 @@ import torch
 
 from gibbsian._errors import BackendUnavailableError
 from gibbsian.attention.lln import LLN, LLNDiag, lln_attention, lln_diag_attention
-from gibbsian.attention.lln.cpu import memory
 from gibbsian.attention.lln.cpu.bidirectional_op import lln_bidirectional
 from gibbsian.attention.lln.cpu.causal_op import lln_causal
 from gibbsian.attention.lln.cpu.moments import lln_moments
@@ -21,13 +20,6 @@ FORMS = {
 }
 forms = pytest.mark.parametrize("form", FORMS)
 both_directions = pytest.mark.parametrize("is_causal", [False, True])
-
-
-@pytest.fixture(autouse=True)
-def _scratch_full_of_nan(monkeypatch):
-    """What a kernel reads before it has written it shows."""
-    uninitialised = memory.empty
-    monkeypatch.setattr(memory, "empty", lambda *shape: uninitialised(*shape).fill_(torch.nan))
 
 
 def tensors(queries, keys, *, head_dim=8, value_dim=6, batch=2, heads=2, key_heads=None):
@@ -141,6 +133,52 @@ def test_scales_have_gradients(form, is_causal):
 def test_grouped_keys(form, is_causal):
     *inputs, upstream = tensors(70, 70, heads=6, key_heads=2)
     check(form, inputs, upstream, is_causal=is_causal, enable_gqa=True)
+
+
+@pytest.mark.parametrize("form", ["lln", "diag 10"])
+@both_directions
+@pytest.mark.parametrize("matched", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_second_derivatives_are_the_reference_s(form, is_causal, matched, masked):
+    *inputs, upstream = tensors(25, 25)
+    scales = [] if matched else [torch.tensor([1.5, 2.5]), torch.tensor([[2.0], [3.0]])]
+    given = [*inputs, *scales, upstream]
+    mask = torch.rand(2, 1, 1, 25) > 0.2 if masked else None
+
+    def second(given, backend):
+        *inputs, upstream = leaves = [x.clone().requires_grad_() for x in given]
+        names = dict(zip(("query_scale", "key_scale"), inputs[3:], strict=False))
+        output = FORMS[form](*inputs[:3], mask=mask, is_causal=is_causal, backend=backend, **names)
+        first = torch.autograd.grad(output, inputs, upstream, create_graph=True)
+        total = sum((g * torch.linspace(-1, 1, g.numel()).view_as(g)).sum() for g in first)
+        return [*first, *torch.autograd.grad(total, leaves)]
+
+    truth = second([x.double() for x in given], "reference")
+    plain = second(given, "reference")
+    for a, b, c in zip(second(given, "auto"), plain, truth, strict=True):
+        assert c.abs().max() > 0
+        assert_as_accurate_as(a, b, c)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 9, 3), (2, 2, 70, 5)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_second_derivatives_of_moments(shape, masked):
+    x = torch.randn(shape)
+    present = torch.rand(shape[:-1]) > 0.4 if masked else None
+
+    def second(variance):
+        elements = x.clone().requires_grad_()
+        (first,) = torch.autograd.grad(
+            variance(elements).square().sum(), elements, create_graph=True
+        )
+        return first, *torch.autograd.grad(first.pow(3).sum(), elements)
+
+    for one, other in zip(
+        second(lambda x: lln_moments(x, present)[0]),
+        second(lambda x: element_variance(x, present)[..., 0, 0]),
+        strict=True,
+    ):
+        assert_same(one, other)
 
 
 @both_directions
