@@ -5,10 +5,13 @@ from gibbsian.attention import LLN as LLN
 from gibbsian.attention import Attention as Attention
 from gibbsian.attention import AttentionStatistics as AttentionStatistics
 from gibbsian.attention import Entmax as Entmax
+from gibbsian.attention import KeyIndex as KeyIndex
 from gibbsian.attention import LLNDiag as LLNDiag
 from gibbsian.attention import Softmax as Softmax
 from gibbsian.attention import aes_attention as aes_attention
+from gibbsian.attention import aes_decode as aes_decode
 from gibbsian.attention import attention_from_config as attention_from_config
+from gibbsian.attention import attention_row_statistics as attention_row_statistics
 from gibbsian.attention import entmax_attention as entmax_attention
 from gibbsian.attention import lln_attention as lln_attention
 from gibbsian.attention import lln_diag_attention as lln_diag_attention
@@ -61,6 +64,7 @@ __all__ = [
     "EntmaxBisectLoss",
     "Gated",
     "GibbsStatistics",
+    "KeyIndex",
     "LLNDiag",
     "LearnableConstant",
     "LearnableRamp",
@@ -75,7 +79,9 @@ __all__ = [
     "SparsemaxLoss",
     "VarentropyBounds",
     "aes_attention",
+    "aes_decode",
     "attention_from_config",
+    "attention_row_statistics",
     "entmax",
     "entmax15",
     "entmax15_loss",

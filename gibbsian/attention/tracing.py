@@ -14,7 +14,7 @@ def is_traced(*tensors: Tensor | None) -> bool:
     """
     return (
         torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined]  # not in its `__all__`
         or torch._C._len_torch_dispatch_stack() > 0  # noqa: SLF001 (no public name)
         or torch._ops._len_torch_dispatch_stack_pre_dispatch() > 0  # noqa: SLF001 (the same)
         or any(type(tensor) not in (Tensor, Parameter, type(None)) for tensor in tensors)

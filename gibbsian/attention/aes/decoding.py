@@ -82,8 +82,9 @@ def aes_decode(
         key: grouped: key_heads may divide heads when `enable_gqa`.
         value: one a key.
         schedule: as in `aes_attention`.
-        index: a `KeyIndex` of exactly these keys. It is read in their place; exact keys are read
-            only where one can have weight, and for rows that it cannot certify.
+        index: a `KeyIndex` of exactly these keys (under autocast: cast to its dtype). It is read in
+            their place; exact keys are read only where one can have weight, and for rows that it
+            cannot certify.
         tolerance: with an index, the largest certified error of the entropy and of the square root
             of the varentropy that the schedule is given, nats > 0. At the sparsity found, the
             output is that of the exact scores.
@@ -94,7 +95,8 @@ def aes_decode(
         backend: see `gibbsian._dispatch`.
 
     Returns:
-        The mixed values in the dtype of `query`; with `return_statistics`, also the statistics.
+        The mixed values in the dtype of `query` (under autocast: its dtype); with
+        `return_statistics`, also the statistics.
 
     Raises:
         ArgumentError: inputs or sparsities that do not fit, an index of other keys, or one
@@ -114,16 +116,18 @@ def aes_decode(
     inputs = checked_inputs(query, key, value, mask=mask, scale=scale, enable_gqa=enable_gqa)
     if index is not None:
         _check_index(index, inputs, tolerance)
-    if index is None:
-        rows = rows_of(inputs, backend)
-        statistics = rows.statistics(detach=True)
-        zeta = scheduled(schedule, statistics)
-        output, support = rows.mix(zeta)
-    elif runs_compiled(inputs, backend):
-        output, statistics, zeta, support = _compiled(inputs, schedule, index, tolerance)
-    else:
-        output, statistics, zeta, support = _with_index(inputs, schedule, index, tolerance)
-    output = output.to(query.dtype)
+    # the bounds of an index are those of float32 products
+    with torch.autocast(query.device.type, enabled=False):
+        if index is None:
+            rows = rows_of(inputs, backend)
+            statistics = rows.statistics(detach=True)
+            zeta = scheduled(schedule, statistics)
+            output, support = rows.mix(zeta)
+        elif runs_compiled(inputs, backend):
+            output, statistics, zeta, support = _compiled(inputs, schedule, index, tolerance)
+        else:
+            output, statistics, zeta, support = _with_index(inputs, schedule, index, tolerance)
+    output = output.to(inputs.query.dtype)
     if not return_statistics:
         return output
     return output, row_statistics(statistics, zeta, support)

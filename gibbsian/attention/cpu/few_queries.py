@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gibbsian.attention.cpu.few_queries_kernels import (
-    NUM_MOMENTS,
+    STRETCH_MOMENTS,
     merge_moments,
     mix_rows,
     score_stretches,
@@ -68,7 +68,7 @@ class FewQueries(Rows):
         wanted = -(-_TASKS // len(number))
         self.stretch = max(_SHORTEST, -(-padded // wanted // KEY_BLOCK) * KEY_BLOCK)
         self.stretches = -(-padded // self.stretch)
-        self.moments = np.empty((*self.scores.shape[:2], self.stretches, NUM_MOMENTS))
+        self.moments = np.empty((*self.scores.shape[:2], self.stretches, STRETCH_MOMENTS))
         self.key = flat(inputs.key)
         self.mask = flat_mask(inputs)
         self.value = flat(inputs.value)
@@ -115,7 +115,7 @@ class FewQueries(Rows):
         """Statistics of all rows, from their moments."""
         total = math.prod(self.shape)
         found = np.empty((len(MOMENTS), total), np.float32)
-        merge_moments(self.moments.reshape(total, self.stretches, NUM_MOMENTS), found)
+        merge_moments(self.moments.reshape(total, self.stretches, STRETCH_MOMENTS), found)
         return statistics_of(torch.from_numpy(found).view(-1, *self.shape).movedim(0, -1))
 
     def mix_rows(

@@ -22,7 +22,7 @@ from gibbsian.numerics.cpu.elementary import LOWEST_EXPONENT, exp
 from gibbsian.numerics.cpu.jit import kernel
 from gibbsian.numerics.cpu.simd import KEY_BLOCK, maximum
 
-NUM_MOMENTS = 7
+STRETCH_MOMENTS = 7
 """Of a stretch of a row: largest score m, and with y = x - m weighted by e^y: total, mean, second
 and third central moment, sum of squared probabilities, number of states."""
 
@@ -66,7 +66,7 @@ def score_stretches(
         group: query heads of a key head.
         keys: their number.
         scores: (owners, rows, keys padded to a multiple of `KEY_BLOCK`).
-        moments: (owners, rows, stretches, `NUM_MOMENTS`), float64.
+        moments: (owners, rows, stretches, `STRETCH_MOMENTS`), float64.
     """
     stretch = task % stretches
     batch, head, owner = owners[task // stretches]
@@ -119,7 +119,7 @@ def hide_absent(
 
 @kernel
 def stretch_moments(line: Any, first: int, last: int, moments: Any) -> None:
-    """Writes the `NUM_MOMENTS` moments of line[first:last]."""
+    """Writes the `STRETCH_MOMENTS` moments of line[first:last]."""
     # slices: LLVM makes vectors of loops that start at 0
     part = line[first:last]
     largest = np.float32(-np.inf)
@@ -176,7 +176,7 @@ def merge_moments(moments: Any, statistics: Any) -> None:
     """Statistics of whole rows, in the order of `gibbsian.statistics.cpu.row.MOMENTS`.
 
     Args:
-        moments: (rows, stretches, `NUM_MOMENTS`).
+        moments: (rows, stretches, `STRETCH_MOMENTS`).
         statistics: (7, rows) float32.
     """
     rows, stretches, _ = moments.shape

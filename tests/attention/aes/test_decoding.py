@@ -544,3 +544,16 @@ def test_a_mask_that_is_a_slice_is_read_where_it_lies():
     arguments = {"mask": mask, "enable_gqa": True, "schedule": Linear()}
     fast, plain = (aes_decode(query, key, value, backend=b, **arguments) for b in BACKENDS)
     torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_autocast_is_that_of_attention(backend, indexed):
+    query, key, value = make(300, heads=2)
+    index = KeyIndex(key.bfloat16()) if indexed else None
+    arguments = {"schedule": Linear(), "backend": backend}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = aes_decode(query, key, value, index=index, **arguments)
+        assert found.dtype == aes_attention(query, key, value, **arguments).dtype == torch.bfloat16
+    narrow = [tensor.bfloat16() for tensor in (query, key, value)]
+    assert torch.equal(found, aes_decode(*narrow, index=index, **arguments))

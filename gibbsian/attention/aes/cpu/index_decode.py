@@ -16,7 +16,7 @@ from gibbsian.attention.aes.cpu.index_kernels import (
 from gibbsian.attention.aes.key_index import KeyIndex
 from gibbsian.attention.aes.sparsities import scheduled
 from gibbsian.attention.cpu.few_queries import FewQueries
-from gibbsian.attention.cpu.few_queries_kernels import NUM_MOMENTS
+from gibbsian.attention.cpu.few_queries_kernels import STRETCH_MOMENTS
 from gibbsian.attention.inputs import AttentionInputs
 from gibbsian.normalizers.schedules import Schedule
 from gibbsian.numerics.cpu.simd import KEY_BLOCK
@@ -107,7 +107,7 @@ def _approximate(rows: FewQueries, index: KeyIndex) -> tuple[Tensor, Tensor]:
         doubts,
     )
     merged = np.empty((2, owners * each))
-    moments = rows.moments.reshape(owners * each, rows.stretches, NUM_MOMENTS)
+    moments = rows.moments.reshape(owners * each, rows.stretches, STRETCH_MOMENTS)
     merge_doubts(moments, doubts.reshape(owners * each, rows.stretches, 2), merged)
     square, error = torch.from_numpy(merged).view(2, *rows.shape)
     return square, error

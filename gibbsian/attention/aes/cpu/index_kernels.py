@@ -72,7 +72,7 @@ def approximate_stretches(
         keys: their number.
         sums: scratch (workers, `KEY_BLOCK`).
         scores: (owners, rows, padded keys).
-        moments: (owners, rows, stretches, `NUM_MOMENTS`), float64.
+        moments: (owners, rows, stretches, `STRETCH_MOMENTS`), float64.
         doubts: (owners, rows, stretches, 2), float64: the mean of the squared errors' bounds under
             the stretch's probabilities, and the largest bound.
     """
@@ -204,7 +204,7 @@ def merge_doubts(moments: Any, doubts: Any, merged: Any) -> None:
     """The doubts of whole rows from those of their stretches, shapes as in `approximate_stretches`.
 
     Args:
-        moments: (rows, stretches, `NUM_MOMENTS`).
+        moments: (rows, stretches, `STRETCH_MOMENTS`).
         doubts: (rows, stretches, 2).
         merged: (2, rows).
     """
