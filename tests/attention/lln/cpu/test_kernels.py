@@ -320,6 +320,27 @@ def test_what_the_kernels_cannot_run_is_refused_or_left_to_the_reference():
         LLNDiag(block_size=2000)(*inputs, backend="cpu")
 
 
+@pytest.mark.parametrize("form", ["lln", "diag 10"])
+@both_directions
+def test_default_dtype_and_device_do_not_matter(form, is_causal):
+    *inputs, upstream = tensors(70, 70)
+    mask = torch.rand(2, 1, 1, 70) > 0.2
+
+    def call(*inputs):
+        return FORMS[form](*inputs, mask=mask, is_causal=is_causal, backend="cpu")
+
+    expected = results(call, inputs, upstream)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device("meta"):
+            actual = results(call, inputs, upstream)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for a, b in zip(actual, expected, strict=True):
+        assert a.dtype == torch.float32
+        assert torch.equal(a, b)
+
+
 @pytest.mark.parametrize("block_size", [0, 3])
 @pytest.mark.parametrize("masked", [False, True])
 def test_operators_keep_torch_s_rules(block_size, masked):
