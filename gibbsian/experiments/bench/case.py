@@ -38,8 +38,8 @@ class Check:
     """How an operation's results compare with what they should be."""
 
     error: float
-    """Largest error of a result, relative to the largest true value of its row (of all of a result
-    that has no rows)."""
+    """Largest error of a result, relative to the largest true value of its row; of a gradient, to
+    that of the whole."""
     bound: float
     """What the error may be."""
     against: str

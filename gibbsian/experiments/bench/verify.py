@@ -73,27 +73,24 @@ def verify(
     if contender.reference is None:
         return _plausible((*results.outputs, *results.gradients))
     rows = sampled_rows(results.outputs[0].shape[contender.row_dim])
-    found = (
-        *(o.index_select(contender.row_dim, rows) for o in results.outputs),
-        *results.gradients,
-    )
+    found = [o.index_select(contender.row_dim, rows) for o in results.outputs]
     doubles = {
         name: t.detach().double().requires_grad_(t.requires_grad) if t.is_floating_point() else t
         for name, t in tensors.items()
     }
     with torch.set_grad_enabled(case.mode == "gradients"):
         expected = contender.reference(doubles, rows)
+    errors = [row_error(f, e, contender.row_dim) for f, e in zip(found, expected, strict=True)]
     if case.mode == "gradients":
         taken = torch.autograd.grad(
             expected,
             [doubles[name] for name in operation.leaves],
             tuple(c.index_select(contender.row_dim, rows).double() for c in results.cotangents),
         )
-        expected = (*(e.detach() for e in expected), *taken)
+        # Not row by row: a key at the edge of a support has a gradient that is rounding only.
+        errors += map(relative_error, results.gradients, taken)
     return Check(
-        error=largest(
-            row_error(f, e, contender.row_dim) for f, e in zip(found, expected, strict=True)
-        ),
+        error=largest(errors),
         bound=contender.bound,
         against=f"float64, {len(rows)} rows",
     )
