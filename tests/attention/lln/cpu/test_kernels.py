@@ -1,5 +1,9 @@
 """The compiled kernels of LLN against the reference in float64, in outputs and gradients."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -339,6 +343,45 @@ def test_default_dtype_and_device_do_not_matter(form, is_causal):
     for a, b in zip(actual, expected, strict=True):
         assert a.dtype == torch.float32
         assert torch.equal(a, b)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_operators_run_in_a_forked_child():
+    """Torch's own parallel operations would hang there; these inputs make every copy happen."""
+    code = """
+import os
+import torch
+from gibbsian.attention.lln.cpu.bidirectional_op import lln_bidirectional
+from gibbsian.attention.lln.cpu.causal_op import lln_causal
+from gibbsian.attention.lln.cpu.moments import lln_moments
+
+torch.set_num_threads(2)
+shape = (1, 2, 20000, 8)
+query, key, value = (torch.randn(1, 2, 8, 20000).mT for _ in range(3))
+upstream = torch.ones(()).expand(shape)
+scales = torch.ones(1, 2), torch.ones(1, 2)
+present = (torch.rand(1, 20000, 2) > 0.2).mT
+torch.randn(1 << 20).exp()  # starts torch's threads
+
+
+def step():
+    inputs = (query, key, value, *scales, present)
+    _, *state = lln_bidirectional(*inputs, 64, 0.5)
+    torch.ops.gibbsian.lln_bidirectional_backward(upstream, *inputs, 64, 0.5, *state)
+    lln_causal(*inputs, 0, 64, 0.5)
+    torch.ops.gibbsian.lln_causal_backward(upstream, *inputs, 0, 64, 0.5)
+    lln_moments(query, present)
+
+
+with torch.no_grad():
+    step()
+    child = os.fork()
+    if child == 0:
+        step()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-c", code], timeout=300, check=True)
 
 
 @pytest.mark.parametrize("block_size", [0, 3])
