@@ -30,6 +30,7 @@ from gibbsian.numerics.deformed import (
     phi_2,
 )
 from gibbsian.numerics.masked import (
+    check_dim,
     check_finite,
     present_states,
     shifted_scores,
@@ -81,14 +82,16 @@ def entmax(
         alpha). Gradients: docs/derivations/entmax.md#gradients.
     """
     dtype = working_dtype(scores)
-    present = present_states(scores, mask, dim).movedim(dim, -1)
+    check_dim(scores, dim)
     if scores.shape[dim] == 0:
         return scores.clone()
     rows = scores.movedim(dim, -1).to(dtype)
+    if mask is not None or validate:
+        present = present_states(scores, mask, dim).movedim(dim, -1)
+        if validate:
+            check_finite(rows, present)
+        rows = torch.where(present, rows, -torch.inf)
     zeta = row_sparsity(zeta, rows, dim, scores.dim(), validate)
-    if validate:
-        check_finite(rows, present)
-    rows = torch.where(present, rows, -torch.inf)
     probs: Tensor
     if runs_on_cpu_kernels(backend, scores, zeta):
         # numba takes half a second to import: only where it is used

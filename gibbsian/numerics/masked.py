@@ -21,6 +21,15 @@ def working_dtype(scores: Tensor) -> torch.dtype:
     return torch.promote_types(scores.dtype, torch.float32)
 
 
+def check_dim(scores: Tensor, dim: int) -> None:
+    """Raises `ArgumentError` when `scores` has no dimension `dim`."""
+    if scores.dim() == 0 or not -scores.dim() <= dim < scores.dim():
+        raise ArgumentError(
+            f"`dim` must name a dimension of `scores`, got dim={dim} for shape "
+            f"{tuple(scores.shape)}. Rows need at least one dimension."
+        )
+
+
 def present_states(scores: Tensor, mask: Tensor | None, dim: int = -1) -> Tensor:
     """Boolean tensor of the states that take part, in the shape of `scores`.
 
@@ -28,11 +37,7 @@ def present_states(scores: Tensor, mask: Tensor | None, dim: int = -1) -> Tensor
         ArgumentError: `scores` has no states along `dim`, or `mask` is not boolean or does not
             broadcast to `scores`.
     """
-    if scores.dim() == 0 or not -scores.dim() <= dim < scores.dim():
-        raise ArgumentError(
-            f"`dim` must name a dimension of `scores`, got dim={dim} for shape "
-            f"{tuple(scores.shape)}. Rows need at least one dimension."
-        )
+    check_dim(scores, dim)
     present = scores != -torch.inf
     if mask is None:
         return present
