@@ -115,7 +115,7 @@ def test_no_task_is_left_out_by_a_team_that_is_incomplete(monkeypatch, present):
     """An interrupt may keep a thread from starting, a limit may make a team smaller."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     monkeypatch.setattr(
-        module, "_team_of_openmp", lambda work, workers: [work() for _ in range(present)]
+        module, "_team_of_openmp", lambda work, _workers: [work() for _ in range(present)]
     )
     recorder = Recorder()
     run(recorder, 20)
