@@ -25,9 +25,15 @@ PAGE = Path("docs", "experiments", "bench.md")
 FIGURE = PAGE.parent / "figures" / "bench.svg"
 README = Path("README.md")
 BEGIN, END = "<!-- bench: made by gibbsian.reports.bench_page -->", "<!-- /bench -->"
-COMMAND = "gibbsian bench --output results/bench.json"
 _SHORT = ("what", "over", "size", "measured", "bar")
 _IN_PAGE = ("contender", "median", "quartiles", "to", "ratio", "bar", "aim", "paper")
+
+
+def command_of(results: Mapping[str, Any]) -> str:
+    """The command of a run with these settings, over all cases."""
+    settings = results["settings"]
+    options = " ".join(f"--{name} {settings[name]:g}" for name in ("repeats", "budget", "threads"))
+    return f"gibbsian bench {options} --output results/bench.json"
 
 
 def bench_page(results: Mapping[str, Any]) -> str:
@@ -40,7 +46,8 @@ def bench_page(results: Mapping[str, Any]) -> str:
 What each operation of gibbsian costs beside other implementations of the same or of a similar one,
 in one run on one machine. How to read it, and how to run it: [Benchmark](../usage/bench.md).
 
-**Command and file.** `{COMMAND}` writes `results/bench.json`; this page is made from it by
+**Command and file.** `{command_of(results)}`
+writes `results/bench.json`; this page is made from it by
 `python -m gibbsian.reports.bench_page results/bench.json .`
 
 **Machine.** {machine["processor"]}, {machine["cores"]} cores, {machine["system"]};
@@ -109,9 +116,10 @@ def _remarks(results: Mapping[str, Any], names: list[str]) -> list[str]:
 
 def readme_table(results: Mapping[str, Any]) -> str:
     """The short table with its command, for README."""
+    order = "sizes, ratios and bars in the same order"
     return "\n".join(
         (
-            f"`{COMMAND}` on {bench_title(results)} (sizes, ratios and bars in the same order):\n",
+            f"`{command_of(results)}` on {bench_title(results)} ({order}):\n",
             markdown_table(_SHORT, short_rows(results), left=2),
             *_not_measured(results),
         )

@@ -7,7 +7,7 @@ keys: the largest thing that a worker holds.
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from gibbsian.numerics.cpu.jit import kernel
 from gibbsian.numerics.cpu.matmul import multiply, pack_transposed
 from gibbsian.numerics.cpu.simd import KEY_BLOCK, LANES, PANEL, TILE_ROWS
-from gibbsian.numerics.cpu.threads import run
+from gibbsian.numerics.cpu.threads import num_workers, run
 
 _TILE_BYTES = 1 << 20
 _LEAST_ROWS, _MOST_ROWS = 16, 64
@@ -57,6 +57,14 @@ class Problem:
     def tiles(self) -> int:
         """Tiles of a unit."""
         return -(-self.rows // self.tile_rows)
+
+    @property
+    def splits(self) -> int:
+        """Parts of a unit's tiles in a backward pass, each with gradients of its own to add up.
+
+        More than one only where there are fewer units than threads.
+        """
+        return min(self.tiles, -(-num_workers(self.tiles) // self.units))
 
 
 def problem_of(query: Tensor, key: Tensor, value: Tensor, is_causal: bool, scale: float) -> Problem:
@@ -141,37 +149,60 @@ def visible_keys(row: int, queries: int, keys: int, is_causal: bool) -> int:
     return min(keys, row % queries + 1) if is_causal else keys
 
 
+class ScoreSource(NamedTuple):
+    """What the scores of a call are made of, as the kernels take it."""
+
+    query: Any
+    """(units, rows, head_dim)."""
+    panels: Any
+    """The keys of each unit, transposed: see `transposed_panels`."""
+    mask: Any
+    """Bytes, and their `strides` in four dimensions, negative where there is no mask."""
+    strides: Any
+    key_heads: int
+    queries: int
+    keys: int
+    is_causal: bool
+    scale: Any
+    """float32."""
+
+
+def score_source(problem: Problem, query: Tensor, keys: Any, mask: Tensor | None) -> ScoreSource:
+    """Of a call, with `keys` the `unit_rows` of its keys."""
+    flat_mask, strides = mask_bytes(mask)
+    return ScoreSource(
+        query=unit_rows(query, problem.rows, problem.head_dim),
+        panels=transposed_panels(keys, problem.padded_keys),
+        mask=flat_mask,
+        strides=strides,
+        key_heads=problem.key_heads,
+        queries=problem.queries,
+        keys=problem.keys,
+        is_causal=problem.is_causal,
+        scale=np.float32(problem.scale),
+    )
+
+
 @kernel
 def tile_scores(
-    queries_of_unit: Any,
-    panels: Any,
-    first: int,
-    count: int,
-    unit: int,
-    key_heads: int,
-    queries: int,
-    keys: int,
-    is_causal: bool,
-    scale: float,
-    mask: Any,
-    strides: Any,
-    scaled: Any,
-    scores: Any,
+    source: ScoreSource, unit: int, first: int, count: int, scaled: Any, scores: Any
 ) -> int:
-    """Writes the scores of rows first .. first + count, -inf where a key is absent.
+    """Writes the scores of a unit's rows first .. first + count, -inf where a key is absent.
 
-    `queries_of_unit` is (rows, head_dim), `panels` the unit's keys, transposed; `scaled` receives
-    the tile's queries times `scale`, `scores` (tile_rows, padded_keys) the scores.
+    `scaled` receives the tile's queries times the scale, `scores` (tile_rows, padded_keys) the
+    scores; register tiles are filled up with queries of 0.
 
     Returns:
         How many columns were written, a multiple of `KEY_BLOCK`: none further is visible.
     """
-    depth = queries_of_unit.shape[1]
+    query, queries, keys = source.query[unit], source.queries, source.keys
+    mask, strides = source.mask, source.strides
+    depth = query.shape[1]
     extent = 0
     for i in range(count):
-        extent = max(extent, visible_keys(first + i, queries, keys, is_causal))
+        extent = max(extent, visible_keys(first + i, queries, keys, source.is_causal))
         for k in range(depth):
-            scaled[i, k] = queries_of_unit[first + i, k] * scale
+            scaled[i, k] = query[first + i, k] * source.scale
     padded_count = -(-count // TILE_ROWS) * TILE_ROWS
     for i in range(count, padded_count):
         for k in range(depth):
@@ -181,7 +212,7 @@ def tile_scores(
         scaled.ctypes.data,
         depth,
         1,
-        panels.ctypes.data,
+        source.panels[unit].ctypes.data,
         depth * PANEL,
         PANEL,
         scores.ctypes.data,
@@ -193,11 +224,12 @@ def tile_scores(
     )
     for i in range(count):
         row = first + i
-        for j in range(visible_keys(row, queries, keys, is_causal), extent):
+        for j in range(visible_keys(row, queries, keys, source.is_causal), extent):
             scores[i, j] = np.float32(-np.inf)
         if strides[3] >= 0:
-            head = unit % key_heads * (queries_of_unit.shape[0] // queries) + row // queries
-            start = unit // key_heads * strides[0] + head * strides[1] + row % queries * strides[2]
+            head = unit % source.key_heads * (query.shape[0] // queries) + row // queries
+            start = unit // source.key_heads * strides[0]
+            start += head * strides[1] + row % queries * strides[2]
             for j in range(min(extent, keys)):
                 absent = mask[start + j * strides[3]] == 0
                 scores[i, j] = np.float32(-np.inf) if absent else scores[i, j]

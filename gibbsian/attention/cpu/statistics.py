@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from gibbsian.attention.cpu.layout import (
+    ScoreSource,
     like,
-    mask_bytes,
     problem_of,
+    score_source,
     scratch,
     summed,
     tile_scores,
-    transposed_panels,
     unit_rows,
 )
 from gibbsian.attention.inputs import AttentionInputs
@@ -34,15 +34,7 @@ def _forward(
     task: int,
     worker: int,
     tiles: int,
-    key_heads: int,
-    num_queries: int,
-    keys: int,
-    is_causal: bool,
-    scale: float,
-    query: Any,
-    panels: Any,
-    mask: Any,
-    strides: Any,
+    source: ScoreSource,
     moments: Any,
     scaled: Any,
     scores: Any,
@@ -50,23 +42,8 @@ def _forward(
     unit, tile = task // tiles, task % tiles
     tile_rows = scores.shape[1]
     first = tile * tile_rows
-    count = min(tile_rows, query.shape[1] - first)
-    extent = tile_scores(
-        query[unit],
-        panels[unit],
-        first,
-        count,
-        unit,
-        key_heads,
-        num_queries,
-        keys,
-        is_causal,
-        scale,
-        mask,
-        strides,
-        scaled[worker],
-        scores[worker],
-    )
+    count = min(tile_rows, source.query.shape[1] - first)
+    extent = tile_scores(source, unit, first, count, scaled[worker], scores[worker])
     for i in range(count):
         row = scores[worker, i]
         row_moments(row, extent, row_maximum(row, extent), moments[unit, first + i])
@@ -78,16 +55,8 @@ def _backward(
     worker: int,
     tiles: int,
     splits: int,
-    key_heads: int,
-    num_queries: int,
-    keys: int,
-    is_causal: bool,
-    scale: float,
-    query: Any,
+    source: ScoreSource,
     key: Any,
-    panels: Any,
-    mask: Any,
-    strides: Any,
     moments: Any,
     upstream: Any,
     grad_query: Any,
@@ -99,29 +68,14 @@ def _backward(
 ) -> None:
     unit, split = task // splits, task % splits
     tile_rows, padded = scores.shape[1], scores.shape[2]
-    head_dim = query.shape[2]
+    head_dim = source.query.shape[2]
     to_key, to_query = grad_key[split, unit], grad_rows[worker]
     to_key[:] = _ZERO
     for tile in range(split, tiles, splits):
         first = tile * tile_rows
-        count = min(tile_rows, query.shape[1] - first)
+        count = min(tile_rows, source.query.shape[1] - first)
         padded_count = -(-count // TILE_ROWS) * TILE_ROWS
-        extent = tile_scores(
-            query[unit],
-            panels[unit],
-            first,
-            count,
-            unit,
-            key_heads,
-            num_queries,
-            keys,
-            is_causal,
-            scale,
-            mask,
-            strides,
-            scaled[worker],
-            scores[worker],
-        )
+        extent = tile_scores(source, unit, first, count, scaled[worker], scores[worker])
         for i in range(padded_count):
             gradient = gradients[worker, i]
             if i < count and moments[unit, first + i, NUM_MOMENTS - 1] > _ZERO:
@@ -144,7 +98,7 @@ def _backward(
             to_query.ctypes.data,
             head_dim,
             padded_count,
-            min(extent, keys),
+            min(extent, source.keys),
             head_dim,
             0,
         )
@@ -164,7 +118,7 @@ def _backward(
         )
         for i in range(count):
             for k in range(head_dim):
-                grad_query[unit, first + i, k] = to_query[i, k] * scale
+                grad_query[unit, first + i, k] = to_query[i, k] * source.scale
 
 
 @torch.library.custom_op("gibbsian::attention_row_statistics", mutates_args=())
@@ -186,19 +140,13 @@ def attention_row_statistics_op(
     problem = problem_of(query, key, key, is_causal, scale)
     tasks = problem.units * problem.tiles
     workers = num_workers(tasks)
+    keys = unit_rows(key, problem.keys, problem.head_dim)
     moments = np.empty((problem.units, problem.rows, NUM_MOMENTS), np.float32)
     run(
         _forward,
         tasks,
         problem.tiles,
-        problem.key_heads,
-        problem.queries,
-        problem.keys,
-        is_causal,
-        np.float32(scale),
-        unit_rows(query, problem.rows, problem.head_dim),
-        transposed_panels(unit_rows(key, problem.keys, problem.head_dim), problem.padded_keys),
-        *mask_bytes(mask),
+        score_source(problem, query, keys, mask),
         moments,
         scratch(workers, problem.tile_rows, problem.head_dim),
         scratch(workers, problem.tile_rows, problem.padded_keys),
@@ -223,8 +171,7 @@ def _backward_op(
     scale: float,
 ) -> tuple[Tensor, Tensor]:
     problem = problem_of(query, key, key, is_causal, scale)
-    # few units are split among the threads, each part with gradients of its own to add up
-    splits = min(problem.tiles, -(-num_workers(problem.tiles) // problem.units))
+    splits = problem.splits
     tasks = problem.units * splits
     workers = num_workers(tasks)
     rows, padded, dim = problem.tile_rows, problem.padded_keys, problem.head_dim
@@ -236,15 +183,8 @@ def _backward_op(
         tasks,
         problem.tiles,
         splits,
-        problem.key_heads,
-        problem.queries,
-        problem.keys,
-        is_causal,
-        np.float32(scale),
-        unit_rows(query, problem.rows, dim),
+        score_source(problem, query, keys, mask),
         keys,
-        transposed_panels(keys, padded),
-        *mask_bytes(mask),
         unit_rows(moments, problem.rows, NUM_MOMENTS),
         unit_rows(upstream, problem.rows, NUM_MOMENTS),
         grad_query,
