@@ -73,8 +73,8 @@ $(VENV)/.ready-demo: $(VENV)/.ready-torch pyproject.toml
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready-torch pyproject.toml
-	@echo "Installing gibbsian[experiments,dev]"
-	@$(PIP) --editable '.[experiments,dev]'
+	@echo "Installing gibbsian[inspect,dev]"
+	@$(PIP) --editable '.[inspect,dev]'
 	@touch $@ $(VENV)/.ready-demo
 
 $(VENV)/.ready-docs: $(VENV)/.ready-torch pyproject.toml

@@ -1,0 +1,1 @@
+"""What can be observed of attention rows, beyond the statistics of `gibbsian.statistics`."""
