@@ -4,6 +4,8 @@ Importing this package makes the names `gibbsian_softmax`, `gibbsian_entmax`, `g
 `gibbsian_lln` and `gibbsian_lln_diag` known to transformers as values of `attn_implementation`.
 """
 
+from gibbsian.integrations.transformers.call import AttentionCall as AttentionCall
+from gibbsian.integrations.transformers.capture import capture as capture
 from gibbsian.integrations.transformers.checkpoint import load as load
 from gibbsian.integrations.transformers.conversion import attention_layers as attention_layers
 from gibbsian.integrations.transformers.conversion import remove as remove
@@ -13,4 +15,12 @@ from gibbsian.integrations.transformers.names import IMPLEMENTATIONS as IMPLEMEN
 
 register()
 
-__all__ = ["IMPLEMENTATIONS", "attention_layers", "load", "remove", "use"]
+__all__ = [
+    "IMPLEMENTATIONS",
+    "AttentionCall",
+    "attention_layers",
+    "capture",
+    "load",
+    "remove",
+    "use",
+]

@@ -1,6 +1,5 @@
 """One call that turns a model to an attention."""
 
-import inspect
 from typing import Any, TypeVar
 
 from torch import nn
@@ -10,6 +9,7 @@ from gibbsian._errors import ArgumentError, UnsupportedModelError
 from gibbsian.attention import Attention, LLNDiag
 from gibbsian.integrations.transformers.forward import place
 from gibbsian.integrations.transformers.names import CUSTOM, SUBMODULE, implementation_of
+from gibbsian.integrations.transformers.support import check_supported, interface_layers
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
@@ -40,8 +40,8 @@ def use(model: Model, attention: Attention) -> Model:
         >>> from gibbsian.integrations.transformers import use
         >>> model = use(model, AES())  # doctest: +SKIP
     """
-    layers = _interface_layers(model)
-    _check_supported(model, layers)
+    layers = interface_layers(model)
+    check_supported(model, layers)
     if isinstance(attention, LLNDiag):
         _check_one_sequence(model, layers)
     for layer in layers.values():
@@ -92,35 +92,6 @@ def attention_layers(model: PreTrainedModel) -> dict[str, Attention]:
     }
 
 
-def _check_supported(model: PreTrainedModel, layers: dict[str, nn.Module]) -> None:
-    for part in model.modules():
-        if not isinstance(part, PreTrainedModel):
-            continue
-        if not part._can_set_attn_implementation():  # noqa: SLF001  (transformers has no other way)
-            raise UnsupportedModelError(
-                f"{type(part).__name__} would keep its own attention whatever is set. Use a model "
-                "family that goes through transformers' AttentionInterface, e.g. Llama."
-            )
-        # The models' own word for: no more than scores and a mask goes into the weights.
-        if not part._supports_sdpa:  # noqa: SLF001
-            raise UnsupportedModelError(
-                f"{type(part).__name__} needs more than a mask (e.g. attention sinks, soft-capped "
-                "scores), which no gibbsian attention honours. Use another model family."
-            )
-    name = type(model).__name__
-    own = [n for n, module in model.named_modules() if _has_own_attention(module)]
-    if own:
-        raise UnsupportedModelError(
-            f"{name} computes the attention of {own[0]} (and {len(own) - 1} more) itself, whatever "
-            "`attn_implementation` says. Use another model family, e.g. BERT, GPT-2 or Llama."
-        )
-    if not layers:
-        raise UnsupportedModelError(
-            f"{name} has no attention layer that goes through transformers' AttentionInterface, so "
-            "none can be replaced. Use a model family that does, e.g. BERT, GPT-2 or Llama."
-        )
-
-
 def _check_one_sequence(model: PreTrainedModel, layers: dict[str, nn.Module]) -> None:
     """Diagonal blocks pair query and key by position: within one sequence only."""
     for name, layer in layers.items():
@@ -131,25 +102,3 @@ def _check_one_sequence(model: PreTrainedModel, layers: dict[str, nn.Module]) ->
                 f"{type(model).__name__} has cross attention ({name}), where the diagonal blocks "
                 "of LLN+Diag mean nothing. Use LLN."
             )
-
-
-def _interface_layers(model: nn.Module) -> dict[str, nn.Module]:
-    return {name: m for name, m in model.named_modules() if _uses_interface(m)}
-
-
-def _uses_interface(module: nn.Module) -> bool:
-    """Whether the layer looks its attention function up when it is called."""
-    forward = inspect.unwrap(type(module).forward)
-    code = getattr(forward, "__code__", None)
-    return code is not None and "ALL_ATTENTION_FUNCTIONS" in code.co_names
-
-
-def _has_own_attention(module: nn.Module) -> bool:
-    """Whether a layer of transformers called attention computes it without the interface."""
-    cls = type(module)
-    return (
-        "Attention" in cls.__name__
-        and cls.__module__.startswith("transformers.models.")
-        and not isinstance(module, PreTrainedModel)
-        and not any(_uses_interface(part) for part in module.modules())
-    )

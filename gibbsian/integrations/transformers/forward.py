@@ -10,7 +10,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from gibbsian._errors import CheckpointError, UnsupportedModelError
 from gibbsian.attention import Attention, attention_from_config
-from gibbsian.integrations.transformers.masks import as_boolean, attention_mask
+from gibbsian.integrations.transformers.call import attention_call
+from gibbsian.integrations.transformers.masks import attention_mask
 from gibbsian.integrations.transformers.names import IMPLEMENTATIONS, SUBMODULE, implementation_of
 
 try:
@@ -21,28 +22,6 @@ except ImportError as error:
         f"`transformers.utils.output_capturing._active_collector`, got {transformers.__version__}. "
         "Install `gibbsian[transformers]` anew, or an older transformers 5."
     ) from error
-
-_WITHOUT_EFFECT = frozenset(
-    {
-        "deterministic",
-        "ignore_index",
-        "logits_to_keep",
-        "num_items_in_batch",
-        "output_attentions",
-        "output_hidden_states",
-        "output_router_logits",
-        "position_ids",
-        "return_dict",
-        "shift_labels",
-        "use_cache",
-    }
-)
-"""What models hand through to their attention layers that does not change what a query sees.
-
-Positions that restart (packed sequences) are in the mask already. Everything else either has an
-argument of its own in `attention_forward` or is refused: a feature that this package does not know
-must not be lost in silence.
-"""
 
 
 def attention_forward(
@@ -81,33 +60,23 @@ def attention_forward(
     Raises:
         UnsupportedModelError: the model asks for something that this attention cannot honour.
     """
-    _refuse_unknown(module, options)
+    call = attention_call(
+        module,
+        query,
+        key,
+        attention_mask,
+        scaling=scaling,
+        is_causal=is_causal,
+        sliding_window=sliding_window,
+        options=options,
+    )
     attention = _attention_of(module, implementation)
-    queries, keys = query.shape[2], key.shape[2]
-    mask = as_boolean(attention_mask)
-    if mask is None and sliding_window is not None and keys > sliding_window:
-        raise UnsupportedModelError(
-            f"`sliding_window` of {sliding_window} must be in the mask for {keys} keys, but "
-            f"{type(module).__name__} got none. Call the whole model, not the layer."
-        )
-    if is_causal is None:
-        is_causal = bool(getattr(module, "is_causal", True))
-    # One query is the newest and sees all keys; a mask contains causality already.
-    is_causal = is_causal and mask is None and queries > 1
-    if is_causal and keys > queries:
-        # Filling an empty cache of fixed size: the keys after the last query are not there yet.
-        key, value = key[:, :, :queries], value[:, :, :queries]
-    arguments: dict[str, Any] = {
-        "mask": mask,
-        "is_causal": is_causal,
-        "scale": scaling,
-        "dropout_p": dropout,
-        "enable_gqa": key.shape[1] != query.shape[1],
-    }
+    value = value[:, :, : call.key.shape[2]]
+    arguments: dict[str, Any] = call.arguments() | {"dropout_p": dropout}
     if not _wants_statistics(options):
-        output = attention(query, key, value, **arguments)
+        output = attention(call.query, call.key, value, **arguments)
         return output.transpose(1, 2).contiguous(), None
-    output, statistics = attention(query, key, value, return_statistics=True, **arguments)
+    output, statistics = attention(call.query, call.key, value, return_statistics=True, **arguments)
     return output.transpose(1, 2).contiguous(), statistics.stack()
 
 
@@ -179,15 +148,6 @@ def _place_default(module: nn.Module, implementation: str) -> Attention:
             )
     place(module, attention)
     return _attention_of(module, implementation)
-
-
-def _refuse_unknown(module: nn.Module, options: dict[str, Any]) -> None:
-    for name, option in options.items():
-        if option is not None and option is not False and name not in _WITHOUT_EFFECT:
-            raise UnsupportedModelError(
-                f"`{name}` cannot be honoured by a gibbsian attention, and "
-                f"{type(module).__name__} passes it. Keep this model's own attention."
-            )
 
 
 def _wants_statistics(options: dict[str, Any]) -> bool:
