@@ -41,7 +41,7 @@ def smollm2_folder() -> Path:
         if not (Path(given) / "config.json").exists():
             raise DataError(f"`{VARIABLE}` must be a saved model's folder, got {given!r}.")
         return Path(given)
-    folder = _cache() / "smollm2-135m-instruct"
+    folder = cache_folder() / "smollm2-135m-instruct"
     if not (folder / "config.json").exists():
         _convert(_packaged(), folder)
     return folder
@@ -70,7 +70,8 @@ def minilm_folder() -> Path:
     )
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Where converted models are kept: `gibbsian` in XDG_CACHE_HOME or ~/.cache."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "gibbsian"
 
