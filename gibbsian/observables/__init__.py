@@ -2,5 +2,7 @@
 
 from gibbsian.observables.rows import RowObservables as RowObservables
 from gibbsian.observables.rows import row_observables as row_observables
+from gibbsian.observables.temperature import HeadTemperatures as HeadTemperatures
+from gibbsian.observables.temperature import head_temperatures as head_temperatures
 
-__all__ = ["RowObservables", "row_observables"]
+__all__ = ["HeadTemperatures", "RowObservables", "head_temperatures", "row_observables"]
