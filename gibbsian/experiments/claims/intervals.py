@@ -1,0 +1,65 @@
+"""Numbers with confidence intervals."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata, t
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A number, and where it lies with 95 % confidence."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+    """Repetitions behind it."""
+    over: str = "seeds"
+    """What the repetitions are: seeds, heads, layers."""
+    kind: str = "mean"
+    """"mean" (Student's t interval), or "largest": the largest of all, and its range."""
+
+
+def mean_of(values: Sequence[float], over: str = "seeds") -> Estimate:
+    """Mean of independent repetitions, with Student's 95 % interval.
+
+    Raises:
+        ValueError: fewer than two values: they have no interval.
+    """
+    array = np.asarray(values, dtype=float)
+    if array.size < 2:
+        raise ValueError(f"`values` must be at least two, got {array.size}.")
+    mean = float(array.mean())
+    error = float(array.std(ddof=1)) / array.size**0.5
+    half = float(t.ppf(0.975, array.size - 1)) * error
+    return Estimate(value=mean, low=mean - half, high=mean + half, count=int(array.size), over=over)
+
+
+def largest_of(values: Sequence[float], over: str = "seeds") -> Estimate:
+    """The largest repetition, with the smallest and the largest: for errors and violations."""
+    array = np.asarray(values, dtype=float)
+    return Estimate(
+        value=float(array.max()),
+        low=float(array.min()),
+        high=float(array.max()),
+        count=int(array.size),
+        over=over,
+        kind="largest",
+    )
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Least-squares slope of y on x."""
+    a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    a = a - a.mean()
+    return float((a * (b - b.mean())).sum() / (a**2).sum())
+
+
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
+    """Spearman's; 0 where one side is constant."""
+    a, b = rankdata(np.asarray(x, dtype=float)), rankdata(np.asarray(y, dtype=float))
+    a, b = a - a.mean(), b - b.mean()
+    size = float(np.sqrt((a**2).sum() * (b**2).sum()))
+    return float((a * b).sum()) / size if size > 0 else 0.0

@@ -1,0 +1,50 @@
+"""What a claim wants drawn: curves and points as plain numbers, no drawing library."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Scale = Literal["linear", "log"]
+Style = Literal["line", "dashed", "points", "steps"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Series:
+    """One curve or cloud."""
+
+    name: str
+    """Series of one name have one colour and one entry in the legend."""
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    style: Style = "line"
+    low: tuple[float, ...] = ()
+    """Lower ends of the intervals; empty = none."""
+    high: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Panel:
+    """One pair of axes."""
+
+    title: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+    x_scale: Scale = "linear"
+    y_scale: Scale = "linear"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """Panels side by side."""
+
+    name: str
+    """Ends the file's name."""
+    caption: str
+    """What is seen; names the source's figure where there is one."""
+    panels: tuple[Panel, ...]
+
+
+def floats(values: Iterable[float], digits: int = 5) -> tuple[float, ...]:
+    """Values as numbers of so many significant digits."""
+    return tuple(float(f"{float(value):.{digits}g}") for value in values)
