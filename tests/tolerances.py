@@ -88,6 +88,12 @@ FENTON_ERROR = 0.05
 MATCHED_VARIANCE_ERROR = 0.1
 """Distance of a matched Var(log P) from its target of up to 1.25: a line through a curve."""
 
+SPECTRAL_TOLERANCE = 1e-12
+"""Residual at which eigenvalue iterations end in float64, to be compared as identities."""
+
+SPECTRAL_FLOAT32_ERROR = 2e-5
+"""Error of a gap from float32 products: the default residual of 1e-5, and rounding."""
+
 
 def assert_identity(actual: Tensor, expected: Tensor | float, *, scale: float = 1.0) -> None:
     """Check two float64 values of one quantity; `scale` is the size of the terms that cancelled."""
