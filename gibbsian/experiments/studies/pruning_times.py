@@ -1,6 +1,6 @@
-"""Seconds of adaptive attention against the number of keys, and against sparsity.
+"""Seconds of adaptive attention against the number of keys, sparsity and varentropy.
 
-The counts of `gibbsian.experiments.studies.pruning`, as time. On a quiet machine, five minutes:
+The counts of `gibbsian.experiments.studies.pruning`, as time. On a quiet machine, six minutes:
 
     python -m gibbsian.experiments.studies.pruning_times --out results
 """
@@ -9,6 +9,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from gibbsian.attention import KeyIndex, aes_attention, aes_decode, entmax_attention
+from gibbsian.attention.gibbs import attention_row_statistics
 from gibbsian.experiments.files import write_json
 from gibbsian.experiments.machine import describe_machine, describe_versions
 from gibbsian.experiments.studies.pruning_fits import exponent, mean
@@ -25,19 +27,24 @@ from gibbsian.normalizers import Linear
 NAME = "pruning-times"
 HEADS, HEAD_DIM, SCORE_STD = 8, 64, 3.0
 ZETAS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+SCORE_STDS = (0.5, 1.0, 1.5, 2.0, 2.5)
+"""Spreads of the scores at which V still rises with them."""
+ZETA_OF_SPREADS = 0.5
 SCHEDULE = Linear(low=0.2, high=0.9)
 
 Timed = dict[str, Callable[[], object]]
 
 
-def inputs(queries: int, keys: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Gaussian queries, keys and values, with scores of standard deviation `SCORE_STD`."""
+def inputs(
+    queries: int, keys: int, seed: int, std: float = SCORE_STD
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gaussian queries, keys and values, with scores of this standard deviation."""
     generator = torch.Generator().manual_seed(seed)
     query, key, value = (
         torch.randn(1, HEADS, length, HEAD_DIM, generator=generator)
         for length in (queries, keys, keys)
     )
-    return query * SCORE_STD, key, value
+    return query * std, key, value
 
 
 def decoding(keys: int, seed: int) -> Timed:
@@ -98,10 +105,39 @@ def against_keys(
 
 
 def against_zeta(keys: int, seeds: int, rounds: int) -> dict[str, Any]:
-    """Milliseconds at each sparsity, with the 95 % interval of the mean over seeds."""
+    """Milliseconds at each sparsity, and the exponent in it."""
     found = [medians(sparsities(keys, seed), rounds) for seed in range(seeds)]
-    by_zeta = {name: mean(torch.tensor([times[name] for times in found])) for name in found[0]}
-    return {"keys": keys, "milliseconds": by_zeta}
+    return {"keys": keys, **_in_cause(ZETAS, found)}
+
+
+def against_varentropy(keys: int, seeds: int, rounds: int) -> dict[str, Any]:
+    """Milliseconds at one sparsity and several spreads of the scores, and the exponent in V."""
+    found = []
+    varentropies = torch.empty(seeds, len(SCORE_STDS))
+    for seed in range(seeds):
+        operations: Timed = {}
+        for i, std in enumerate(SCORE_STDS):
+            query, key, value = inputs(keys, keys, seed, std)
+            rows = attention_row_statistics(query, key, is_causal=True)
+            varentropies[seed, i] = rows.varentropy.mean()
+            operations[f"{std:g}"] = partial(
+                entmax_attention, query, key, value, zeta=ZETA_OF_SPREADS, is_causal=True
+            )
+        found.append(medians(operations, rounds))
+    causes = varentropies.mean(dim=0).tolist()
+    return {
+        "keys": keys,
+        "zeta": ZETA_OF_SPREADS,
+        "varentropy": [round(value, 4) for value in causes],
+        **_in_cause(causes, found),
+    }
+
+
+def _in_cause(causes: Sequence[float], found: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Milliseconds with the 95 % interval of the mean over seeds, and their exponent."""
+    table = torch.tensor([list(times.values()) for times in found])
+    means = {name: mean(table[:, i]) for i, name in enumerate(found[0])}
+    return {"milliseconds": means, **exponent(torch.tensor(causes), table)}
 
 
 def powers(low: int, high: int) -> list[int]:
@@ -127,6 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "decoding": against_keys(decoding, powers(256, options.most_keys), seeds, rounds),
             "prefill": against_keys(prefill, powers(256, options.most_queries), seeds, rounds),
             "prefill_at_fixed_zeta": against_zeta(options.most_queries, seeds, rounds),
+            "prefill_of_one_spread": against_varentropy(options.most_queries, seeds, rounds),
         }
     options.out.mkdir(parents=True, exist_ok=True)
     write_json(options.out / f"{NAME}.json", result)

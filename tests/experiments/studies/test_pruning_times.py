@@ -17,9 +17,15 @@ def test_a_small_study_writes_times_and_exponents(tmp_path):
             low, high = found["interval"]
             # of two sizes and two seeds: the exponent lies between those of the seeds
             assert low <= found["exponent"] <= high
-    assert set(result["prefill_at_fixed_zeta"]["milliseconds"]) == {
-        f"{zeta:g}" for zeta in pruning_times.ZETAS
-    }
+    at_zeta, of_spread = result["prefill_at_fixed_zeta"], result["prefill_of_one_spread"]
+    for found, causes in ((at_zeta, pruning_times.ZETAS), (of_spread, pruning_times.SCORE_STDS)):
+        assert set(found["milliseconds"]) == {f"{cause:g}" for cause in causes}
+        low, high = found["interval"]
+        assert low <= found["exponent"] <= high
+    # rows of 512 Gaussian scores: V grows with their variance, and starts as it
+    varentropy = of_spread["varentropy"]
+    assert varentropy == sorted(varentropy)
+    assert varentropy[0] == pytest.approx(0.25, rel=0.1)
 
 
 def test_medians_are_of_all_rounds_but_the_first():
