@@ -1,0 +1,63 @@
+// What the sparsity schedule would do to each head, and how well linear response foretells it.
+
+function responsePanel() {
+  const names = ["zeta", "support_size"].filter((name) => name in MAIN.maps);
+  const points = MAIN.points;
+  const some = points !== null && points.measured.some((value) => usable(value, true));
+  if (names.length === 0 && !some) return null;
+  const holder = element("div", { class: "response" });
+  for (const name of names) {
+    const { title, symbol, meaning } = quantityOf.get(name);
+    const { root } = heatmap({ name: () => name, profile: true });
+    holder.append(element("div", {}, element("h3", {}, title, " ", element("i", {}, symbol)),
+      element("p", { class: "note" }, meaning), root));
+  }
+  return panel("sparsity", "What sparsity would do", null,
+    element("div", { class: "beside even" }, holder, some ? supportScatter(points) : null));
+}
+
+function supportScatter(points) {
+  const note = element("p", { class: "note", "aria-live": "polite" });
+  const zeta = (i) => css(colourAt(VIRIDIS, points.zeta[i] ?? 0), 0.8);
+  const mine = (i) => state.head !== null && points.layer[i] === state.head[0] && points.head[i] === state.head[1];
+  const plot = scatter({
+    points: { x: points.measured, y: points.predicted },
+    log: true,
+    labels: { x: "measured (keys)", y: "predicted from S, V, κ₃ (keys)" },
+    summary: `Predicted against measured effective support of ${points.measured.length} rows. ${agreement(() => true)}`,
+    style: (i, front) => {
+      if (state.head === null) return front ? null : zeta(i);
+      if (mine(i)) return front ? cssVariable("--accent") : null;
+      return front ? null : cssVariable("--mist");
+    },
+    tell: (i) => [
+      element("strong", {}, headName([points.layer[i], points.head[i]])),
+      facts([["measured", format(points.measured[i])], ["predicted", format(points.predicted[i])], ["ζ", format(points.zeta[i])]]),
+    ],
+    pick: (i) => choose([points.layer[i], points.head[i]]),
+  });
+
+  function agreement(belongs) {
+    const ratios = [];
+    for (let i = 0; i < points.measured.length; i += 1) {
+      if (belongs(i) && usable(points.measured[i], true) && usable(points.predicted[i], true)) {
+        ratios.push(points.predicted[i] / points.measured[i]);
+      }
+    }
+    if (ratios.length === 0) return "No sampled row of this head.";
+    ratios.sort((a, b) => a - b);
+    const close = ratios.filter((ratio) => ratio >= 0.5 && ratio <= 2).length / ratios.length;
+    return `${ratios.length.toLocaleString("en")} rows: ${percent(close)} within a factor of two, median ratio ${format(ratios[Math.floor(ratios.length / 2)])}.`;
+  }
+
+  function drawAll() {
+    note.textContent = (state.head === null ? "" : `${headName(state.head)}, `) + agreement(state.head === null ? () => true : mine);
+    plot.draw();
+  }
+  watch(["head"], drawAll);
+  note.textContent = agreement(() => true);
+  return element("div", {}, element("h3", {}, "Effective support, predicted against measured"), note, plot.root,
+    element("div", { class: "colourbar slim" },
+      element("div", { class: "bar-colours", style: { backgroundImage: gradient(VIRIDIS) } }),
+      element("div", { class: "bar-ticks" }, element("span", {}, "ζ = 0"), element("span", {}, "on the line: exact"), element("span", {}, "ζ = 1"))));
+}

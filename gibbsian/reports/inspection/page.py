@@ -1,0 +1,157 @@
+"""One self-contained HTML page of an inspection: nothing is loaded, nothing is sent."""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from html import escape
+from importlib import resources
+from string import Template
+from typing import Any
+
+from gibbsian.reports.inspection.compact import QUADRANTS, compacted
+from gibbsian.reports.inspection.findings import Finding, find
+from gibbsian.reports.inspection.quantities import described
+from gibbsian.reports.inspection.schema import check_inspection
+
+# In the order in which the page runs them, as one script.
+_SCRIPTS = (
+    *("core", "colour", "quantities", "heatmap", "maps", "head", "histograms"),
+    *("changes", "scatter", "response", "tokens", "text", "page"),
+)
+
+_NOT_SCALAR_VALUES = re.compile("[\ud800-\udfff]")
+
+
+def inspection_page(
+    inspection: Mapping[str, Any], baseline: Mapping[str, Any] | None = None
+) -> str:
+    """The page's HTML: maps of all heads, distributions, the text, and what sparsity would do.
+
+    Panels whose data are not there are not on the page. The page needs no network, and forbids
+    itself any by a content security policy that allows its own script and style only.
+
+    Args:
+        inspection: content of `inspection.json`.
+        baseline: another one, compared with: the same model before training, or another model.
+
+    Raises:
+        DataError: something in `inspection` or `baseline` does not fit the schema.
+    """
+    check_inspection(inspection, "inspection")
+    if baseline is not None:
+        check_inspection(baseline, "baseline")
+    style = _asset("page.css")
+    script = '"use strict";\n(() => {\n' + "\n".join(_asset(f"{s}.js") for s in _SCRIPTS) + "})();"
+    page = Template(_asset("template.html")).substitute(
+        title=escape(f"{inspection['model']}: attention, inspected"),
+        model=escape(inspection["model"]),
+        facts=_facts(inspection, baseline),
+        findings=_findings(find(inspection, baseline)),
+        glossary=_glossary(inspection),
+        settings=escape(_settings(inspection, baseline)),
+        data=script_json(_data(inspection, baseline)),
+        policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; "
+        f"script-src {_hash(script)}; base-uri 'none'; form-action 'none'",
+        style=style,
+        script=script,
+    )
+    # A file is written in UTF-8, which has no lone surrogates (a damaged name may hold one).
+    return _NOT_SCALAR_VALUES.sub("\ufffd", page)
+
+
+def script_json(content: Any) -> str:
+    """JSON that neither ends a `<script>`, nor opens a comment or an entity inside it."""
+    written = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return re.sub("[<>&\u2028\u2029\ud800-\udfff]", lambda m: f"\\u{ord(m[0]):04x}", written)
+
+
+def _data(inspection: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> dict[str, Any]:
+    sides = [inspection] if baseline is None else [inspection, baseline]
+    names = {
+        name for side in sides for key in ("maps", "histograms") for name in side.get(key) or {}
+    }
+    return {
+        "main": compacted(inspection),
+        "baseline": None if baseline is None else compacted(baseline, alternatives=False),
+        "quantities": described(names),
+        "quadrants": list(QUADRANTS),
+    }
+
+
+def _facts(inspection: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> str:
+    lengths = [i["length"] for i in inspection["inputs"]]
+    unit = "patches" if inspection["kind"] == "vision" else "tokens"
+    if len(lengths) == 1:
+        source = f"{inspection['inputs'][0]['name']}, {lengths[0]:,} {unit}"
+    else:
+        names = ", ".join(i["name"] for i in inspection["inputs"][:3])
+        more = ", …" if len(lengths) > 3 else ""
+        source = f"{len(lengths)} inputs ({names}{more}), {sum(lengths):,} {unit}"
+    kind = {"causal": "causal language model", "encoder": "encoder", "vision": "vision model"}
+    facts = {
+        "Model": f"{kind[inspection['kind']]}, {inspection['layers']} layers of "
+        f"{inspection['heads']} heads",
+        "Input": source,
+        "Schedule": _schedule(inspection.get("schedule") or {}),
+        "Baseline": "" if baseline is None else baseline["model"],
+        "Made": str(inspection.get("created") or "")[:16].replace("T", " "),
+    }
+    return "".join(
+        f"<div><dt>{name}</dt><dd><bdi>{escape(text)}</bdi></dd></div>"
+        for name, text in facts.items()
+        if text
+    )
+
+
+def _schedule(config: Mapping[str, Any]) -> str:
+    options = (
+        f"{key.replace('_', ' ')} {value}"
+        for key, value in config.items()
+        if key != "name" and isinstance(value, int | float | str)
+    )
+    name = str(config.get("name", "")).replace("_", " ")
+    return f"{name} ({', '.join(options)})" if len(config) > 1 else name
+
+
+def _findings(findings: list[Finding]) -> str:
+    items = []
+    for finding in findings:
+        target = {
+            "map": finding.map,
+            "head": finding.head and f"{finding.head[0]}.{finding.head[1]}",
+            "token": finding.token,
+        }
+        data = "".join(f' data-{k}="{escape(str(v))}"' for k, v in target.items() if v is not None)
+        items.append(
+            f'<li><button type="button" class="finding"{data}><b>{escape(finding.title)}</b>'
+            f"<span>{escape(finding.text)}</span></button></li>"
+        )
+    return "".join(items)
+
+
+def _glossary(inspection: Mapping[str, Any]) -> str:
+    return "".join(
+        f"<div><dt>{escape(q['title'])} <i>{escape(q['symbol'])}</i></dt>"
+        f"<dd>{escape(q['meaning'])}</dd></div>"
+        for q in described(set(inspection["maps"]))
+    )
+
+
+def _settings(inspection: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> str:
+    kept = ("command", "created", "kind", "inputs", "schedule", "thresholds", "machine", "versions")
+    settings = {key: inspection[key] for key in ("model", *kept) if key in inspection}
+    if baseline is not None:
+        settings["baseline"] = {key: baseline[key] for key in ("model", *kept) if key in baseline}
+    return json.dumps(settings, indent=2, ensure_ascii=False)
+
+
+def _asset(name: str) -> str:
+    asset = resources.files("gibbsian.reports.inspection") / "assets" / name
+    return asset.read_text(encoding="utf-8")
+
+
+def _hash(content: str) -> str:
+    digest = hashlib.sha256(content.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
