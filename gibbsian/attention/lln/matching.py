@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gibbsian._errors import ArgumentError
@@ -46,17 +47,28 @@ def narrow_variance(sigma_squared: Tensor, head_dim: int) -> Tensor:
     return sigma_squared / head_dim
 
 
-def fenton_variance(sigma_squared: Tensor, head_dim: int) -> Tensor:
+def fenton_variance(sigma_squared: Tensor, head_dim: int | Tensor) -> Tensor:
     r"""Moderate range, eq. (28): the variance of the log of d log-normals, matched by Fenton.
 
     $$\log\Bigl(1 + \frac{e^{\tilde\sigma^2} - 1}{d}\Bigr)$$
     """
-    return (sigma_squared.expm1() / head_dim).log1p()
+    # above 1 with e^sigma^2 taken out: it may be larger than any number
+    small, large = sigma_squared.clamp_max(1.0), sigma_squared.clamp_min(1.0)
+    rest = ((head_dim - 1) * (-large).exp()).log1p()
+    return torch.where(
+        sigma_squared > 1,
+        large - _log(head_dim) + rest,
+        (small.expm1() / head_dim).log1p(),
+    )
 
 
-def fenton_mean(sigma_squared: Tensor, head_dim: int) -> Tensor:
+def fenton_mean(sigma_squared: Tensor, head_dim: int | Tensor) -> Tensor:
     r"""Moderate range, eq. (29): the mean of the log, $\log d + (\tilde\sigma^2-\sigma_F^2)/2$."""
-    return math.log(head_dim) + (sigma_squared - fenton_variance(sigma_squared, head_dim)) / 2
+    return _log(head_dim) + (sigma_squared - fenton_variance(sigma_squared, head_dim)) / 2
+
+
+def _log(number: int | Tensor) -> float | Tensor:
+    return number.log() if isinstance(number, Tensor) else math.log(number)
 
 
 def broad_variance(sigma_squared: Tensor, fit: MatchingFit) -> Tensor:
