@@ -2,7 +2,16 @@
 
 from gibbsian.observables.rows import RowObservables as RowObservables
 from gibbsian.observables.rows import row_observables as row_observables
+from gibbsian.observables.sparsity_response import SparsityResponse as SparsityResponse
+from gibbsian.observables.sparsity_response import sparsity_response as sparsity_response
 from gibbsian.observables.temperature import HeadTemperatures as HeadTemperatures
 from gibbsian.observables.temperature import head_temperatures as head_temperatures
 
-__all__ = ["HeadTemperatures", "RowObservables", "head_temperatures", "row_observables"]
+__all__ = [
+    "HeadTemperatures",
+    "RowObservables",
+    "SparsityResponse",
+    "head_temperatures",
+    "row_observables",
+    "sparsity_response",
+]

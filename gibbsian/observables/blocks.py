@@ -1,11 +1,15 @@
 r"""A few queries at a time: for what has to look at whole rows without holding all of them."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
+from torch import Tensor
 
 from gibbsian.attention.inputs import AttentionInputs
+from gibbsian.numerics.masked import working_dtype
+from gibbsian.statistics import GibbsStatistics
+from gibbsian.statistics.fused import fused_gibbs_statistics
 
 _BLOCK_NUMBERS = 1 << 22
 """Scores of a block, over batch and heads: 16 MiB in float32."""
@@ -35,3 +39,26 @@ def query_blocks(inputs: AttentionInputs) -> Iterator[tuple[slice, AttentionInpu
             seen = columns <= torch.arange(start, part.stop, device=device).unsqueeze(-1)
             mask = seen[None, None] if mask is None else mask & seen
         yield part, replace(inputs, query=inputs.query[:, :, part], mask=mask, is_causal=False)
+
+
+class BlockStatistics:
+    """Statistics of all rows, filled in block by block.
+
+    The space is taken before the first block is: small results among large temporaries would leave
+    holes in the heap that no later block fits in.
+    """
+
+    def __init__(self, inputs: AttentionInputs) -> None:
+        scores = inputs.query.new_empty(0, dtype=working_dtype(inputs.query))
+        self._fields = scores.new_empty((len(fields(GibbsStatistics)), *inputs.query.shape[:3]))
+
+    def add(self, part: slice, scores: Tensor) -> None:
+        """The rows of a block, from their scores."""
+        found = fused_gibbs_statistics(scores)
+        for field, whole in zip(fields(GibbsStatistics), self._fields, strict=True):
+            whole[..., part] = getattr(found, field.name)
+
+    def all(self) -> GibbsStatistics:
+        """Of all rows, each (batch, heads, queries)."""
+        names = [field.name for field in fields(GibbsStatistics)]
+        return GibbsStatistics(**dict(zip(names, self._fields.unbind(), strict=True)))

@@ -5,7 +5,7 @@ position of the attended keys costs one pass of the fused attention. The weight 
 score and log Z only. Derivation: docs/derivations/gibbs.md#row-observables.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -16,9 +16,8 @@ from gibbsian._typing import Mask
 from gibbsian.attention.inputs import AttentionInputs, checked_inputs
 from gibbsian.attention.rows import rows_of, runs_compiled
 from gibbsian.normalizers import softmax
-from gibbsian.observables.blocks import query_blocks
+from gibbsian.observables.blocks import BlockStatistics, query_blocks
 from gibbsian.statistics import GibbsStatistics
-from gibbsian.statistics.fused import fused_gibbs_statistics
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -140,27 +139,16 @@ def _mean_position(inputs: AttentionInputs, backend: Backend) -> tuple[GibbsStat
 
 
 def _in_blocks(inputs: AttentionInputs) -> tuple[GibbsStatistics, Tensor]:
-    statistics, distances = [], []
+    statistics = BlockStatistics(inputs)
+    distance = inputs.query.new_zeros(inputs.query.shape[:3])
     keys = torch.arange(inputs.key.shape[2], device=inputs.query.device)
     for part, block in query_blocks(inputs):
         own = torch.arange(part.start, part.stop, device=keys.device)
         scores = block.scores()
-        statistics.append(fused_gibbs_statistics(scores))
+        statistics.add(part, scores)
         gaps = (own.unsqueeze(-1) - keys).abs().to(scores)
-        distances.append(torch.einsum("bhqk,qk->bhq", softmax(scores), gaps))
-    if not distances:  # no query
-        nothing = fused_gibbs_statistics(inputs.scores())
-        return nothing, nothing.entropy
-    return _concatenated(statistics), torch.cat(distances, dim=-1)
-
-
-def _concatenated(blocks: list[GibbsStatistics]) -> GibbsStatistics:
-    return GibbsStatistics(
-        **{
-            field.name: torch.cat([getattr(block, field.name) for block in blocks], dim=-1)
-            for field in fields(GibbsStatistics)
-        }
-    )
+        distance[..., part] = torch.einsum("bhqk,qk->bhq", softmax(scores), gaps)
+    return statistics.all(), distance
 
 
 def _first_seen(inputs: AttentionInputs) -> Tensor:
