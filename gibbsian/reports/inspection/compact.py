@@ -5,6 +5,8 @@ from typing import Any
 
 QUADRANTS = ("low S, low V", "low S, high V", "high S, low V", "high S, high V")
 
+Number = int | float | None
+
 _TOKEN_NUMBERS = ("surprisal", "entropy", "varentropy", "attention_entropy")
 
 
@@ -63,23 +65,17 @@ def _tokens(tokens: Sequence[Mapping[str, Any]], alternatives: bool) -> dict[str
             [
                 part
                 for text, probability in token.get("alternatives") or ()
-                for part in (word(text), _digits(probability))
+                for part in (word(text), *_short([probability]))
             ]
             for token in tokens
         ]
     return columns | {"words": list(words)}
 
 
-def _flat(rows: Sequence[Sequence[float | None]]) -> list[float | None]:
+def _flat(rows: Sequence[Sequence[Number]]) -> list[Number]:
     return _short([cell for row in rows for cell in row])
 
 
-def _short(values: Sequence[float | None]) -> list[float | None]:
-    return [_digits(value) for value in values]
-
-
-def _digits(value: float | None) -> float | None:
-    if value is None or isinstance(value, int):
-        return value
-    short = float(f"{value:.4g}")
-    return int(short) if short.is_integer() else short
+def _short(values: Sequence[Number]) -> list[Number]:
+    short = (None if value is None else float(f"{value:.4g}") for value in values)
+    return [int(n) if n is not None and n.is_integer() else n for n in short]

@@ -208,11 +208,11 @@ QUANTITIES: tuple[Quantity, ...] = (
     Quantity(
         name="predicted_support",
         title="Effective support, predicted",
-        symbol="exp(S − ζ(S V − κ₃/2))",
+        symbol="exp Ŝ(ζ)",
         unit="keys",
         group=_SPARSE,
         scale="log",
-        meaning="What linear response predicts from S, V and κ₃ before any sparsity is applied.",
+        meaning="exp(S − ζ(S V − κ₃/2)): what linear response predicts before any sparsity.",
     ),
 )
 

@@ -69,12 +69,13 @@ class _Checker:
         return found
 
     def grid(self, key: str, values: Any, layers: int, heads: int, check: Any) -> None:
-        shape = (len(values), *{len(row) for row in values if _is_list(row)}) if values else (0,)
-        if not _is_list(values) or shape != (layers, heads):
-            self.fail(key, f"must be {layers} layers x {heads} heads, got shape {shape}")
+        rule = f"must be {layers} layers x {heads} heads"
+        if not _is_list(values) or not all(map(_is_list, values)):
+            self.fail(key, f"{rule}, got {_short(values)}")
+        shape = (len(values), *sorted({len(row) for row in values}))
+        if shape != (layers, heads):
+            self.fail(key, f"{rule}, got shape {shape}")
         for layer, row in enumerate(values):
-            if not _is_list(row):
-                self.fail(f"{key}[{layer}]", f"must be a list, got {_short(row)}")
             for head, value in enumerate(row):
                 check(f"{key}[{layer}][{head}]", value)
 

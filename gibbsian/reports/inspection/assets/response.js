@@ -50,14 +50,16 @@ function supportScatter(points) {
     return `${ratios.length.toLocaleString("en")} rows: ${percent(close)} within a factor of two, median ratio ${format(ratios[Math.floor(ratios.length / 2)])}.`;
   }
 
+  const bar = element("div", { class: "colourbar slim" },
+    element("div", { class: "bar-colours", style: { backgroundImage: gradient(VIRIDIS) } }),
+    element("div", { class: "bar-ticks" }, element("span", {}, "ζ = 0"), element("span", {}, "ζ = 1")));
+
   function drawAll() {
+    bar.hidden = state.head !== null; // its points have the accent colour
     note.textContent = (state.head === null ? "" : `${headName(state.head)}, `) + agreement(state.head === null ? () => true : mine);
     plot.draw();
   }
   watch(["head"], drawAll);
   note.textContent = agreement(() => true);
-  return element("div", {}, element("h3", {}, "Effective support, predicted against measured"), note, plot.root,
-    element("div", { class: "colourbar slim" },
-      element("div", { class: "bar-colours", style: { backgroundImage: gradient(VIRIDIS) } }),
-      element("div", { class: "bar-ticks" }, element("span", {}, "ζ = 0"), element("span", {}, "on the line: exact"), element("span", {}, "ζ = 1"))));
+  return element("div", {}, element("h3", {}, "Effective support, predicted against measured"), note, plot.root, bar);
 }

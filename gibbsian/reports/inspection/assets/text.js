@@ -24,7 +24,7 @@ function textPanel() {
   if (offered.length > 0) state.colour = (change ? "change" : null) ?? offered[0].value;
 
   const body = element("div", {
-    class: "text", id: "text-body", tabindex: "0", role: "application", "aria-roledescription": "coloured text",
+    class: "text", id: "text-body", tabindex: "0", role: "region",
     "aria-label": "The text, one token after the other. Arrow keys move between tokens.", dir: "auto",
   });
   const ramp = element("div", { class: "colourbar slim" });
@@ -103,40 +103,48 @@ function textPanel() {
     return sorted[Math.floor(0.98 * (sorted.length - 1))] || 1;
   }
 
+  /** Tokens of a part of the text, from 0 to 1, that the legend leaves on. */
+  function part(from, to) {
+    const start = clamp(Math.floor(from * spans.length), 0, spans.length - 1);
+    const end = Math.max(start + 1, Math.floor(to * spans.length));
+    return Array.from({ length: end - start }, (_, k) => first + start + k).filter(passes);
+  }
+
+  /** The text at a glance: the mean and, paler, the greatest value; or the share of each quadrant. */
   function drawStrip() {
     const context = strip.getContext("2d");
     const { width, height } = strip;
-    const numeric = state.colour !== "quadrant";
-    const values = numeric ? columns[state.colour] : TOKENS.quadrant;
-    const high = numeric ? reach(values) : 3;
-    const tones = ["--q0-strong", "--q1-strong", "--q2-strong", "--q3-strong"].map(cssVariable);
-    const [more, less] = [cssVariable("--accent"), cssVariable("--cool-strong")];
     context.clearRect(0, 0, width, height);
-    const columnsShown = Math.min(width / 2, spans.length);
-    const wide = width / columnsShown;
-    for (let column = 0; column < columnsShown; column += 1) {
-      const best = strongest(column / columnsShown, (column + 1) / columnsShown, values);
-      if (best < 0) continue;
-      const value = values[best];
-      const tall = (0.08 + 0.92 * clamp(Math.abs(numeric ? value : value + 1) / (numeric ? high : 4), 0, 1)) * height;
-      context.fillStyle = numeric ? (value < 0 ? less : more) : tones[value];
-      context.fillRect(column * wide, height - tall, Math.max(1, wide - 0.6), tall);
+    const bars = Math.min(200, spans.length);
+    const tones = [0, 1, 2, 3].map((q) => cssVariable(`--q${q}-strong`));
+    const [more, less] = [cssVariable("--accent"), cssVariable("--cool-strong")];
+    const values = columns[state.colour];
+    const high = state.colour === "quadrant" ? 1 : reach(values);
+    const bar = (at, from, to, colour, alpha) => {
+      context.globalAlpha = alpha;
+      context.fillStyle = colour;
+      context.fillRect((at * width) / bars, height * (1 - to), width / bars - 1, height * (to - from));
+    };
+    for (let at = 0; at < bars; at += 1) {
+      const found = part(at / bars, (at + 1) / bars);
+      if (state.colour === "quadrant") {
+        let from = 0;
+        for (const q of [3, 2, 1, 0]) {
+          const share = found.filter((i) => TOKENS.quadrant[i] === q).length / Math.max(1, found.length);
+          bar(at, from, from + share, tones[q], 0.9);
+          from += share;
+        }
+      } else {
+        const numbers = found.map((i) => values?.[i]).filter(present);
+        if (numbers.length === 0) continue;
+        const most = numbers.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a));
+        const average = mean(numbers);
+        const tall = (value) => clamp(Math.abs(value) / high, 0.02, 1);
+        bar(at, 0, tall(most), most < 0 ? less : more, 0.25);
+        bar(at, 0, tall(average), average < 0 ? less : more, 1);
+      }
     }
-    stripMark.hidden = cursor < 0;
-    stripMark.style.left = `${(100 * (cursor + 0.5)) / spans.length}%`;
-  }
-
-  /** The token with the greatest value in a part of the text, among those that are shown. */
-  function strongest(from, to, values) {
-    let best = -1;
-    const start = Math.floor(from * spans.length);
-    const end = Math.max(start + 1, Math.floor(to * spans.length));
-    for (let k = start; k < Math.min(end, spans.length); k += 1) {
-      const value = values?.[first + k];
-      if (!present(value) || !passes(first + k) || (state.colour === "quadrant" && value < 0)) continue;
-      if (best < 0 || Math.abs(value) > Math.abs(values[best])) best = first + k;
-    }
-    return best;
+    drawMark();
   }
 
   function show(k) {
@@ -199,9 +207,10 @@ function textPanel() {
   strip.addEventListener("click", (event) => {
     const box = strip.getBoundingClientRect();
     const place = (event.clientX - box.left) / box.width;
-    const values = state.colour === "quadrant" ? TOKENS.quadrant : columns[state.colour];
-    const best = strongest(place - 0.004, place + 0.004, values);
-    go((best < 0 ? Math.floor(place * spans.length) + first : best) - first);
+    const values = state.colour === "quadrant" ? TOKENS.surprisal : columns[state.colour];
+    const size = (i) => Math.abs(values?.[i] ?? 0);
+    const found = part(place - 0.0025, place + 0.0025);
+    if (found.length > 0) go(found.reduce((a, b) => (size(b) > size(a) ? b : a)) - first);
   });
 
   const tools = element("div", { class: "tools" });

@@ -35,7 +35,7 @@ function tokenCard(i) {
   const add = (key, label, unit) => {
     if (!TOKENS[key] || !present(TOKENS[key][i])) return;
     const before = BASE_TOKENS !== null && BASE_TOKENS[key] ? BASE_TOKENS[key][i] : null;
-    const change = present(before) ? ` (baseline ${format(before)})` : "";
+    const change = present(before) ? ` (was ${format(before)})` : "";
     rows.push([label, `${format(TOKENS[key][i])} ${unit}${change}`]);
   };
   add("surprisal", "surprisal", "nats");
