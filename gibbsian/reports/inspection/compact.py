@@ -1,5 +1,6 @@
 """An inspection as the page's script wants it: flat columns, four digits, no word twice."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ def compacted(inspection: Mapping[str, Any], *, alternatives: bool = True) -> di
     """
     maps = {name: _flat(rows) for name, rows in inspection["maps"].items()}
     return {
-        "model": inspection["model"],
+        "model": model_name(inspection),
         "kind": inspection["kind"],
         "layers": inspection["layers"],
         "heads": inspection["heads"],
@@ -40,6 +41,13 @@ def compacted(inspection: Mapping[str, Any], *, alternatives: bool = True) -> di
         "tokens": _tokens(inspection["tokens"], alternatives) if inspection.get("tokens") else None,
         "thresholds": inspection.get("thresholds") or None,
     }
+
+
+def model_name(inspection: Mapping[str, Any]) -> str:
+    """The model as a title: of a path its last part, of a name all of it."""
+    model: str = inspection["model"]
+    is_path = model.startswith(("/", ".", "~")) or "\\" in model
+    return re.split(r"[/\\]", model.rstrip("/\\"))[-1] if is_path else model
 
 
 def _tokens(tokens: Sequence[Mapping[str, Any]], alternatives: bool) -> dict[str, Any]:

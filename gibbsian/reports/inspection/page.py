@@ -10,7 +10,7 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-from gibbsian.reports.inspection.compact import QUADRANTS, compacted
+from gibbsian.reports.inspection.compact import QUADRANTS, compacted, model_name
 from gibbsian.reports.inspection.findings import Finding, find
 from gibbsian.reports.inspection.quantities import described
 from gibbsian.reports.inspection.schema import check_inspection
@@ -45,8 +45,8 @@ def inspection_page(
     style = _asset("page.css")
     script = '"use strict";\n(() => {\n' + "\n".join(_asset(f"{s}.js") for s in _SCRIPTS) + "})();"
     page = Template(_asset("template.html")).substitute(
-        title=escape(f"{inspection['model']}: attention, inspected"),
-        model=escape(inspection["model"]),
+        title=escape(f"{model_name(inspection)}: attention, inspected"),
+        model=escape(model_name(inspection)),
         facts=_facts(inspection, baseline),
         findings=_findings(find(inspection, baseline)),
         glossary=_glossary(inspection),
@@ -95,7 +95,7 @@ def _facts(inspection: Mapping[str, Any], baseline: Mapping[str, Any] | None) ->
         f"{inspection['heads']} heads",
         "Input": source,
         "Schedule": _schedule(inspection.get("schedule") or {}),
-        "Baseline": "" if baseline is None else baseline["model"],
+        "Baseline": "" if baseline is None else model_name(baseline),
         "Made": str(inspection.get("created") or "")[:16].replace("T", " "),
     }
     return "".join(
