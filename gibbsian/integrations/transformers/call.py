@@ -1,6 +1,6 @@
 """What one attention layer is asked to compute, in the conventions of gibbsian's functions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -56,6 +56,19 @@ class AttentionCall:
             "scale": self.scale,
             "enable_gqa": self.key.shape[1] != self.query.shape[1],
         }
+
+    def first(self, positions: int) -> "AttentionCall":
+        """The same among the first positions only, queries and keys."""
+        mask = self.mask
+        if mask is not None:
+            # a dimension of size 1 stays
+            mask = mask[:, :, :positions, :positions]
+        return replace(
+            self,
+            query=self.query[:, :, :positions],
+            key=self.key[:, :, :positions],
+            mask=mask,
+        )
 
 
 def attention_call(

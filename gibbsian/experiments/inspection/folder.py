@@ -1,0 +1,81 @@
+"""An inspection's folder: there whole, or not at all."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gibbsian._errors import ArgumentError, DataError
+
+INSPECTION = "inspection.json"
+STATISTICS = "statistics.parquet"
+REPORT = "report.html"
+SCHEMA = 1
+"""Of inspection.json."""
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A folder to write in that takes its name when the block ends, and vanishes if it fails.
+
+    Args:
+        target: must not exist, or be an empty folder.
+
+    Yields:
+        A hidden folder beside it.
+
+    Raises:
+        ArgumentError: `target` is in use, or nothing can be written there.
+    """
+    aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        in_use = target.exists() and (not target.is_dir() or any(target.iterdir()))
+        if not in_use:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside.mkdir()
+    except OSError as error:
+        raise ArgumentError(
+            f"`--output` must be a folder that can be written, got {target}: {error.strerror}. "
+            "Give another folder."
+        ) from None
+    if in_use:
+        raise ArgumentError(
+            f"`--output` must be a new or empty folder, got {target}. Give another one."
+        )
+    try:
+        yield aside
+        aside.replace(target)
+    except OSError as error:
+        raise ArgumentError(
+            f"`--output` must be a folder that can be written, got {target}: {error.strerror}. "
+            "Give another folder."
+        ) from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def load_inspection(folder: Path) -> dict[str, Any]:
+    """The inspection.json of an earlier inspection.
+
+    Raises:
+        DataError: there is none, or it is not one of this version.
+    """
+    path = folder / INSPECTION
+    try:
+        inspection: Any = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(
+            f"`--baseline` must be the folder of an inspection, got {folder}: {path.name}: "
+            f"{error.strerror}. Give the --output of an earlier run."
+        ) from None
+    except ValueError:
+        inspection = None
+    if not isinstance(inspection, dict) or inspection.get("schema") != SCHEMA:
+        raise DataError(
+            f"`--baseline` must be the folder of an inspection, but {path} is none that this "
+            f"version (schema {SCHEMA}) wrote. Inspect the model again."
+        )
+    return inspection
