@@ -11,6 +11,7 @@ from gibbsian import __version__
 from gibbsian._errors import GibbsianError
 from gibbsian.cli.bench import bench_command
 from gibbsian.cli.compare import Interrupted, compare_command
+from gibbsian.cli.inspect import inspect_command
 from gibbsian.cli.warm_up import warm_up_command
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command("compare")(compare_command)
 app.command("bench")(bench_command)
+app.command("inspect")(inspect_command)
 app.command("warm-up")(warm_up_command)
 
 
