@@ -15,9 +15,9 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
 )
-from transformers.utils.logging import disable_progress_bar
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.utils.logging import disable_progress_bar
 
 from gibbsian._errors import DataError
 from gibbsian.experiments.pretrained import minilm_folder, smollm2_folder
@@ -34,7 +34,7 @@ _FOLDERS = {"SmolLM2-135M": smollm2_folder, "MiniLM-L6": minilm_folder}
 class Layer:
     """One layer's attention on one text."""
 
-    model: ModelName
+    model: str
     index: int
     query: Float[Tensor, "heads tokens head_dim"]
     key: Float[Tensor, "heads tokens head_dim"]
@@ -62,7 +62,7 @@ def missing_weights(*models: ModelName) -> str:
     for name in models:
         try:
             _FOLDERS[name]()
-        except DataError as error:
+        except DataError as error:  # noqa: PERF203  (two models)
             reasons.append(str(error))
     return f"{NOT_INSTALLED} ({' '.join(reasons).rstrip('.')})" if reasons else ""
 
@@ -100,12 +100,25 @@ def real_layers(name: ModelName, length: int, window: int = 0) -> tuple[Layer, .
 
     Queries and keys as they enter the attention (after rotary positions).
     """
+    return recorded(
+        _body(name), text_tokens(name, length, window), name, causal=name == "SmolLM2-135M"
+    )
+
+
+@torch.no_grad()
+def recorded(
+    model: PreTrainedModel, tokens: Int64[Tensor, "1 length"], name: str, *, causal: bool
+) -> tuple[Layer, ...]:
+    """Every layer's attention while a model reads; the model keeps its own implementation."""
     recorder = _Recorder()
     AttentionInterface.register(_RECORDER, recorder)
     AttentionMaskInterface.register(_RECORDER, sdpa_mask)
-    model = _body(name)
+    own = model.config._attn_implementation  # noqa: SLF001  (transformers has no public name)
     model.set_attn_implementation(_RECORDER)
-    model(text_tokens(name, length, window))
+    try:
+        model(tokens)
+    finally:
+        model.set_attn_implementation(own)
     return tuple(
         Layer(
             model=name,
@@ -113,7 +126,7 @@ def real_layers(name: ModelName, length: int, window: int = 0) -> tuple[Layer, .
             query=query,
             key=key.repeat_interleave(len(query) // len(key), dim=0),
             value=value.repeat_interleave(len(query) // len(value), dim=0),
-            causal=name == "SmolLM2-135M",
+            causal=causal,
         )
         for index, (query, key, value) in enumerate(recorder.layers)
     )

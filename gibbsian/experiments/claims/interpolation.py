@@ -119,9 +119,9 @@ def measure(size: Size, seed: int) -> Measured:
     }
     return Measured(
         numbers=found_numbers,
-        scale=f"{seeds} seeds; neighbouring points 1/{fine[0]} to 1/{fine[-1]} apart in S / log n, "
-        f"1/{coarse[0]} to 1/{coarse[-1]} in ζ, a tenth of that along the path of queries; 8 queries, "
-        "64 keys, 16 channels; float64",
+        scale=f"{seeds} seeds; neighbouring points 1/{fine[0]} to 1/{fine[-1]} apart in S / log "
+        f"n, 1/{coarse[0]} to 1/{coarse[-1]} in ζ, a tenth of that along the path of queries; 8 "
+        "queries, 64 keys, 16 channels; float64",
         pictures=(_picture(modulus, varentropy),),
     )
 

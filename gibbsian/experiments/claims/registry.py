@@ -3,17 +3,43 @@
 from collections.abc import Sequence
 
 from gibbsian._errors import ArgumentError
+from gibbsian.experiments.claims import (
+    correlators,
+    cost,
+    freezing,
+    heating,
+    interpolation,
+    kernels,
+    lognormal,
+    matching,
+    response,
+    signs,
+    spectra,
+    tree,
+)
 from gibbsian.experiments.claims.claim import Claim
-from gibbsian.experiments.claims.correlators import CLAIM as E1
-from gibbsian.experiments.claims.interpolation import CLAIM as A1
-from gibbsian.experiments.claims.response import CLAIM as G1
-from gibbsian.experiments.claims.signs import CLAIM as G2
-from gibbsian.experiments.claims.tree import CLAIM as E3
+
+_CLAIMS = (
+    interpolation.CLAIM,
+    freezing.CLAIM,
+    cost.CLAIM,
+    response.CLAIM,
+    signs.CLAIM,
+    correlators.CLAIM,
+    tree.CLAIM,
+    lognormal.CLAIM,
+    heating.ENTROPY,
+    spectra.CLAIM,
+    heating.VARIANCE,
+    matching.LINEAR,
+    kernels.CLAIM,
+    matching.MATCHED,
+)
 
 
 def all_claims() -> dict[str, Claim]:
     """Every claim by its id, in the order in which they run."""
-    return {claim.id: claim for claim in (A1, G1, G2, E1, E3)}
+    return {claim.id: claim for claim in _CLAIMS}
 
 
 def select(claims: dict[str, Claim], ids: Sequence[str]) -> list[Claim]:

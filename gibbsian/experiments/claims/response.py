@@ -66,7 +66,7 @@ class _Rows:
         self.support_ratio = self.support / (self.statistics.entropy - zeta * chi).exp()
 
     def range_of(self, error: Tensor) -> float:
-        """Median over responsive rows of the largest zeta up to which the error stays below 10 %."""
+        """Median over responsive rows of the largest zeta up to which the error is below 10 %."""
         good = (error[:, self.responsive] < USEFUL_ERROR).int().cummin(dim=0).values
         table = torch.tensor((0.0, *ZETAS), dtype=torch.float64)
         return float(table[good.sum(dim=0)].median())
@@ -208,8 +208,8 @@ def _pictures(samples: dict[str, list[_Rows]]) -> tuple[Picture, ...]:
 
     deciles = Picture(
         name="varentropy",
-        caption=f"{list(samples)[-1]}: rows by decile of their varentropy. Left: the entropy that a "
-        "sparsity removes. Right: measured support over the predicted effective support.",
+        caption=f"{list(samples)[-1]}: rows by decile of their varentropy. Left: the entropy that "
+        "a sparsity removes. Right: measured support over the predicted effective support.",
         panels=(
             Panel(
                 title="entropy removed",
@@ -247,8 +247,8 @@ def judge(numbers: Numbers) -> Judgement:
 
 
 RULE = (
-    "Does not hold unless the median relative error of the derivative is below 0.1 % (upper end) on "
-    "every kind of row. Holds if, besides, the entropy removed is predicted within 10 % for the "
+    "Does not hold unless the median relative error of the derivative is below 0.1 % (upper end) "
+    "on every kind of row. Holds if, besides, the entropy removed is predicted within 10 % for the "
     "median row up to zeta = 0.1 (lower end) on every kind of row; with a correction if the range "
     "is shorter."
 )

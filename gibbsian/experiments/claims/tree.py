@@ -69,7 +69,7 @@ def sharded_entmax(shards: list[Tensor], zeta: float) -> tuple[list[Tensor], int
     maximum = torch.stack([shard.max() for shard in shards]).max()
     level = maximum.clone()
     silent = sum(bool(shard.max() <= maximum - 1 / zeta) for shard in shards)
-    for step in range(1, MOST_STEPS + 1):
+    for steps in range(1, MOST_STEPS + 1):  # noqa: B007  (returned)
         bases = [(1 + zeta * (shard - level)).clamp_min(0) for shard in shards]
         total = torch.stack([(base ** (1 / zeta)).sum() for base in bases]).sum()
         slope = torch.stack([(base[base > 0] ** (1 / zeta - 1)).sum() for base in bases]).sum()
@@ -78,7 +78,7 @@ def sharded_entmax(shards: list[Tensor], zeta: float) -> tuple[list[Tensor], int
         level = level + change
         if abs(float(change)) < 1e-13 * max(1.0, abs(float(level))):
             break
-    return [(1 + zeta * (s - level)).clamp_min(0) ** (1 / zeta) for s in shards], step, silent
+    return [(1 + zeta * (s - level)).clamp_min(0) ** (1 / zeta) for s in shards], steps, silent
 
 
 def measure(size: Size, seed: int) -> Measured:
@@ -206,7 +206,7 @@ CLAIM = Claim(
     how="Random trees over random shards against flat attention, and automatic differentiation of "
     "log Z in a source; the threshold of entmax from sums over shards.",
     rule=RULE,
-    paper="Stated as an identity, for softmax. Processes and bytes are not part of this claim here.",
+    paper="Stated as an identity, for softmax. Processes and bytes are not measured here.",
     measure=measure,
     judge=judge,
 )

@@ -1,0 +1,125 @@
+"""The page of the claims, with its pictures.
+
+python -m gibbsian.reports.claims_page results/claims.json .
+"""
+
+import argparse
+import html
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gibbsian._errors import DataError
+from gibbsian.reports.claims import CLAIM_COLUMNS, claim_rows, number_rows
+from gibbsian.reports.claims_figures import draw_claims, figure_name
+
+PAGE = Path("docs", "experiments", "claims.md")
+FIGURES = PAGE.parent / "figures"
+
+
+def claims_page(results: Mapping[str, Any]) -> str:
+    """Markdown of the page: what was run, the table, and a section for each claim."""
+    machine, versions = results["machine"], results["versions"]
+    claims = results["claims"]
+    counts = Counter(claim["verdict"] for claim in claims.values())
+    verdicts = ", ".join(f"{count} {verdict!r}" for verdict, count in counts.most_common())
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    minutes = sum(claim["seconds"] for claim in claims.values()) / 60
+    head = f"""# Claims
+
+What the sources assert about attention rows, each settled by measurement. A verdict is computed
+from the numbers by a rule that stands with the claim; a verdict against the source is as good as
+one for it. Of {len(claims)} claims: {verdicts}.
+
+**Command and file.** `{results["command"]} --output results/claims.json` writes
+`results/claims.json`; this page and its pictures are made from it by
+`python -m gibbsian.reports.claims_page results/claims.json .`
+{minutes:.0f} minutes on {machine["processor"]}, {machine["cores"]} cores.
+`gibbsian claims` alone measures the same at quick sizes, in a minute or two.
+
+**Versions.** {packages}.
+
+Intervals are of 95 %, Student's, over what the last column of each table of numbers says.
+
+## Summary
+"""
+    titles = [column.title for column in CLAIM_COLUMNS]
+    rows = [
+        [f"[{row[0]}](#{_anchor(row[0])})", *map(_text, row[1:-1]), f"**{row[-1]}**"]
+        for row in claim_rows(results)
+    ]
+    parts = [head, _table(titles, rows)]
+    parts += [_section(claim) for claim in claims.values()]
+    return "\n".join(parts)
+
+
+def _section(claim: Mapping[str, Any]) -> str:
+    lines = [
+        f"## {claim['id']}: {_text(claim['claim'])} {{ #{_anchor(claim['id'])} }}\n",
+        f"**Verdict: {claim['verdict']}.** {_text(claim['why'])}\n",
+        f"*Source.* {_text(claim['source'])}. {_text(claim['paper'])}\n",
+        f"*Measured.* {_text(claim['how'])}\n",
+        f"*Rule.* {_text(claim['rule'])}\n",
+        f"*Scale.* {_text(claim['scale'])}.\n",
+    ]
+    if claim["missing"]:
+        lines.append(f"*Not measured.* {_text(claim['missing'])}.\n")
+    for picture in claim["pictures"]:
+        path = (FIGURES / figure_name(claim["id"], picture["name"])).relative_to(PAGE.parent)
+        caption = _text(picture["caption"])
+        lines += [f"![{claim['id']}, {picture['name']}]({path.as_posix()})\n", f"*{caption}*\n"]
+    rows = [[_text(cell) for cell in row] for row in number_rows(claim)]
+    if rows:
+        lines += [
+            '<details markdown="1">\n<summary>All numbers</summary>\n',
+            _table(["number", "value", "interval (largest: range)", "of"], rows),
+            "</details>\n",
+        ]
+    return "\n".join(lines)
+
+
+def _anchor(claim_id: str) -> str:
+    return f"claim-{claim_id.lower()}"
+
+
+def _text(words: str) -> str:
+    """Words that Markdown leaves as they are, also in a table."""
+    escaped = html.escape(words, quote=False)
+    for mark in "\\|*_[]`":
+        escaped = escaped.replace(mark, f"\\{mark}")
+    return escaped
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(titles)} |", f"| {' | '.join('---' for _ in titles)} |"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def write_page(results: Mapping[str, Any], root: Path) -> list[Path]:
+    """Write the page and its pictures.
+
+    Args:
+        results: of `gibbsian claims`.
+        root: of the repository.
+
+    Raises:
+        DataError: the run was a quick one.
+    """
+    if results["settings"]["size"] != "full":
+        raise DataError(
+            "A page is made of a full run, got a quick one. Run `gibbsian claims --full`."
+        )
+    (root / PAGE).parent.mkdir(parents=True, exist_ok=True)
+    (root / PAGE).write_text(claims_page(results), encoding="utf-8")
+    return [root / PAGE, *draw_claims(results, root / FIGURES)]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Write the page of the claims.")
+    parser.add_argument("results", type=Path, help="results of `gibbsian claims`")
+    parser.add_argument("root", type=Path, help="root of the repository")
+    arguments = parser.parse_args()
+    write_page(json.loads(arguments.results.read_text(encoding="utf-8")), arguments.root)
