@@ -25,7 +25,7 @@ from gibbsian.observables.matrix import AttentionMatrix, VectorMap
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SpectralGap:
-    r"""One number for each sample and head (or for each matrix that was given)."""
+    r"""One number for each sample and head (or for each matrix that was given), in float64."""
 
     magnitude: Float[Tensor, "*batch"]
     r"""$|\lambda_2|$ in [0, 1], or $\sigma_{max}(C)$ in $[0, \sqrt N]$."""
@@ -34,6 +34,16 @@ class SpectralGap:
     where the result is exact."""
     converged: Bool[Tensor, "*batch"]
     """Whether the residual is within the tolerance; else `magnitude` is an estimate."""
+
+    @classmethod
+    def exact(cls, magnitude: Float[Tensor, "*batch"]) -> "SpectralGap":
+        """A magnitude that no iteration has found."""
+        magnitude = magnitude.double()
+        return cls(
+            magnitude=magnitude,
+            residual=torch.zeros_like(magnitude),
+            converged=torch.ones_like(magnitude, dtype=torch.bool),
+        )
 
     @property
     def gap(self) -> Float[Tensor, "*batch"]:
@@ -168,7 +178,7 @@ def singular_gap(
     matrix = AttentionMatrix.of(inputs, zeta, backend)
     present, seen, _ = _positions(matrix)
     if 0 in matrix.size:
-        return _exact(query.new_zeros(query.shape[:2]))
+        return SpectralGap.exact(query.new_zeros(query.shape[:2]))
     center, transposed = _centering(present), matrix.transposed_product()
     found = dominant_eigenvalue(
         lambda vector: transposed(center(matrix.product(vector))),
@@ -208,10 +218,10 @@ def dense_spectral_gaps(
             f"{float(sums.max())}. Divide by `weights.sum(-1, keepdim=True)`."
         )
     if weights.shape[-1] == 0:
-        return _exact(sums.sum(dim=-1)), _exact(sums.sum(dim=-1))
+        return SpectralGap.exact(sums.sum(dim=-1)), SpectralGap.exact(sums.sum(dim=-1))
     centred = weights - weights.mean(dim=-2, keepdim=True)
     eigenvalues = torch.linalg.eigvals(centred).abs().amax(dim=-1)
-    return _exact(eigenvalues), _exact(torch.linalg.svdvals(centred)[..., 0])
+    return SpectralGap.exact(eigenvalues), SpectralGap.exact(torch.linalg.svdvals(centred)[..., 0])
 
 
 def _check(tolerance: float, max_products: int) -> None:
@@ -256,14 +266,6 @@ def _start(present: Bool[Tensor, "batch heads n"], matrix: AttentionMatrix) -> T
 
 def _of_diagonal(diagonal: Tensor) -> SpectralGap:
     if diagonal.shape[-1] < 2:
-        return _exact(diagonal.new_zeros(diagonal.shape[:-1]))
+        return SpectralGap.exact(diagonal.new_zeros(diagonal.shape[:-1]))
     # the first present row sees itself only: one eigenvalue is 1
-    return _exact(diagonal.topk(2, dim=-1).values[..., 1])
-
-
-def _exact(magnitude: Tensor) -> SpectralGap:
-    return SpectralGap(
-        magnitude=magnitude,
-        residual=torch.zeros_like(magnitude),
-        converged=torch.ones_like(magnitude, dtype=torch.bool),
-    )
+    return SpectralGap.exact(diagonal.topk(2, dim=-1).values[..., 1])

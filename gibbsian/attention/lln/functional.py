@@ -12,18 +12,7 @@ from gibbsian.attention.base import AttentionArguments, AttentionStatistics
 from gibbsian.attention.inputs import checked_inputs
 from gibbsian.attention.lln.forms import attend, block_obstacles, check_block_size
 from gibbsian.attention.lln.inputs import LLNInputs
-from gibbsian.attention.lln.scales import Scales, fixed_scales, input_scales, unit_scales
-
-
-def _default_scales(
-    inputs: LLNInputs, query_scale: float | Tensor | None, key_scale: float | Tensor | None
-) -> Scales:
-    fixed = fixed_scales(inputs, query_scale, key_scale)
-    if fixed is not None:
-        return fixed
-    if inputs.mask.causal_offset is not None:
-        return unit_scales(inputs)
-    return input_scales(inputs, "head")
+from gibbsian.attention.lln.scales import default_scales
 
 
 @overload
@@ -130,7 +119,7 @@ def lln_attention(
     )
     return attend(
         inputs,
-        _default_scales(inputs, query_scale, key_scale),
+        default_scales(inputs, query_scale, key_scale),
         return_statistics=return_statistics,
     )
 
@@ -235,7 +224,7 @@ def lln_diag_attention(
     )
     return attend(
         inputs,
-        _default_scales(inputs, query_scale, key_scale),
+        default_scales(inputs, query_scale, key_scale),
         block_size=block_size,
         return_statistics=return_statistics,
     )

@@ -80,6 +80,22 @@ def input_scales(inputs: LLNInputs, moments: MomentScope) -> Scales:
     return _matched(inputs, *input_variances(inputs, moments))
 
 
+def default_scales(
+    inputs: LLNInputs, query_scale: float | Tensor | None, key_scale: float | Tensor | None
+) -> Scales:
+    """Scales of a call without a module: those given, else matched to what causality allows.
+
+    Raises:
+        ArgumentError: as `fixed_scales`.
+    """
+    fixed = fixed_scales(inputs, query_scale, key_scale)
+    if fixed is not None:
+        return fixed
+    if inputs.mask.causal_offset is not None:
+        return unit_scales(inputs)
+    return input_scales(inputs, "head")
+
+
 def input_variances(
     inputs: LLNInputs, moments: MomentScope
 ) -> tuple[Float[Tensor, "#batch #heads"], Float[Tensor, "#batch #heads"]]:
