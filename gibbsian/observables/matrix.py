@@ -56,7 +56,7 @@ class AttentionMatrix:
             key = key.repeat_interleave(inputs.group, dim=1)
         return cls(
             inputs=replace(inputs, query=query, key=key, value=key, dropout_p=0.0),
-            zeta=_row_sparsity(zeta, query),
+            zeta=row_sparsity(zeta, query),
             backend=backend,
         )
 
@@ -140,7 +140,14 @@ def _weights(
         yield block, weights, part
 
 
-def _row_sparsity(zeta: float | Tensor, query: Tensor) -> Tensor:
+def row_sparsity(
+    zeta: float | Tensor, query: Float[Tensor, "batch heads queries head_dim"]
+) -> Float[Tensor, "batch heads queries"]:
+    """Sparsity of each row of a call, checked, in the dtype of the query.
+
+    Raises:
+        ArgumentError: outside [0, 1], or not broadcastable to (batch, heads, queries).
+    """
     if not isinstance(zeta, Tensor):
         zeta = query.new_tensor(zeta)
     if not bool(((zeta >= 0) & (zeta <= 1)).all()):
