@@ -104,6 +104,12 @@ LOGNORMAL_PREDICTION_ERROR = 0.02
 """Of predicted moments of log P, and of its distance to normality, for Gaussian inputs of unit
 variance, 64 channels and 2048 keys (measured: 0.005)."""
 
+LLAMA_CPP_ERROR = 2e-5
+"""llama.cpp states the probabilities of its test vectors with five digits."""
+
+ENTROPY_TARGET_ERROR = 2e-4
+"""Nats by which a solved temperature may miss its entropy: its 1e-4, and float32 of the scores."""
+
 
 def assert_identity(actual: Tensor, expected: Tensor | float, *, scale: float = 1.0) -> None:
     """Check two float64 values of one quantity; `scale` is the size of the terms that cancelled."""

@@ -5,6 +5,7 @@ $p_i = e^{\beta x_i}/Z$ over states of energy $E_i = -x_i$.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -166,6 +167,12 @@ class GibbsStatistics:
             ),
             num_states=self.num_states + other.num_states,
             temperature=self.temperature,
+        )
+
+    def reshape(self, shape: Sequence[int]) -> "GibbsStatistics":
+        """The same numbers with the rows laid out in another shape."""
+        return GibbsStatistics(
+            **{f.name: getattr(self, f.name).reshape(shape) for f in fields(self)}
         )
 
     def detach(self) -> "GibbsStatistics":

@@ -16,13 +16,13 @@ from gibbsian.normalizers.cpu.row import (
     keep_support,
     list_candidates,
     row_gradient,
-    row_maximum,
     softmax_in_place,
     write_probs,
 )
 from gibbsian.numerics.cpu.jit import kernel
 from gibbsian.numerics.cpu.matmul import multiply
 from gibbsian.numerics.cpu.simd import PANEL, TILE_ROWS
+from gibbsian.statistics.cpu.row import row_maximum
 
 _ZERO, _NAN = np.float32(0), np.float32(np.nan)
 

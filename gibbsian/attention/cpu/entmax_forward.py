@@ -15,7 +15,6 @@ from gibbsian.normalizers.cpu.row import (
     keep_support,
     list_candidates,
     log_max_prob,
-    row_maximum,
     softmax_in_place,
     valid_zeta,
     write_probs,
@@ -23,6 +22,7 @@ from gibbsian.normalizers.cpu.row import (
 from gibbsian.numerics.cpu.jit import kernel
 from gibbsian.numerics.cpu.matmul import multiply
 from gibbsian.numerics.cpu.simd import PANEL, TILE_ROWS
+from gibbsian.statistics.cpu.row import row_maximum
 
 DENSE = 4
 """A row is dense when more than one key in so many has weight."""

@@ -19,12 +19,17 @@ from gibbsian.attention.cpu.layout import (
 )
 from gibbsian.attention.inputs import AttentionInputs
 from gibbsian.attention.rows import MaterializedRows
-from gibbsian.normalizers.cpu.row import row_maximum
 from gibbsian.numerics.cpu.jit import kernel
 from gibbsian.numerics.cpu.matmul import multiply
 from gibbsian.numerics.cpu.simd import PANEL, TILE_ROWS
 from gibbsian.numerics.cpu.threads import num_workers, run
-from gibbsian.statistics.cpu.row import MOMENTS, NUM_MOMENTS, row_moments, row_moments_gradient
+from gibbsian.statistics.cpu.row import (
+    MOMENTS,
+    NUM_MOMENTS,
+    row_maximum,
+    row_moments,
+    row_moments_gradient,
+)
 
 _ZERO = np.float32(0)
 

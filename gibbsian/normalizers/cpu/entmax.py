@@ -12,7 +12,6 @@ from gibbsian.normalizers.cpu.row import (
     list_candidates,
     log_max_prob,
     row_gradient,
-    row_maximum,
     softmax_in_place,
     valid_zeta,
     write_probs,
@@ -21,6 +20,7 @@ from gibbsian.normalizers.fused import fused_entmax
 from gibbsian.numerics.cpu.jit import kernel
 from gibbsian.numerics.cpu.simd import KEY_BLOCK
 from gibbsian.numerics.cpu.threads import num_workers, run
+from gibbsian.statistics.cpu.row import row_maximum
 
 _STATES_A_TASK = 1 << 16
 

@@ -15,7 +15,7 @@ import numpy as np
 from gibbsian.normalizers.entmax_shared import MAX_STEPS
 from gibbsian.numerics.cpu.elementary import LOWEST_EXPONENT, exp, log, log1p
 from gibbsian.numerics.cpu.jit import exact, kernel
-from gibbsian.numerics.cpu.simd import KEY_BLOCK, greater_bits, maximum, trailing_zeros
+from gibbsian.numerics.cpu.simd import KEY_BLOCK, greater_bits, trailing_zeros
 
 SOFTMAX_ZETA = np.float32(1e-7)
 """Below it a row is softmax: the two differ by zeta y^2 / 2, relative, at weight e^y."""
@@ -35,15 +35,6 @@ _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / (k * (k - 1))) for k in (3, 4, 5, 6, 7
 _ALMOST_EMPTY = np.float32(np.finfo(np.float32).eps - 1)
 _BLOCK = 1024
 """States summed in float32 before the sum goes on in float64."""
-
-
-@kernel
-def row_maximum(row: Any, count: int) -> Any:
-    """Largest of the first `count` scores; NaN if one is NaN, -inf if there is none."""
-    largest = np.float32(-np.inf)
-    for j in range(count):
-        largest = maximum(largest, row[j])
-    return largest
 
 
 @kernel

@@ -25,7 +25,6 @@ from gibbsian.normalizers.cpu.row import (
     keep_support,
     list_candidates,
     log_max_prob,
-    row_maximum,
     softmax_in_place,
     valid_zeta,
     write_probs,
@@ -33,6 +32,7 @@ from gibbsian.normalizers.cpu.row import (
 from gibbsian.numerics.cpu.elementary import log
 from gibbsian.numerics.cpu.jit import kernel
 from gibbsian.numerics.cpu.threads import num_workers, run
+from gibbsian.statistics.cpu.row import row_maximum
 
 _ZERO, _INFINITY, _NAN = np.float32(0), np.float32(np.inf), np.float32(np.nan)
 _TINY = np.float32(np.finfo(np.float32).tiny)

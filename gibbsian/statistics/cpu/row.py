@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gibbsian.numerics.cpu.elementary import exp
 from gibbsian.numerics.cpu.jit import kernel
+from gibbsian.numerics.cpu.simd import maximum
 from gibbsian.statistics.gibbs import GibbsStatistics
 
 MOMENTS = (
@@ -36,6 +37,15 @@ def statistics_of(moments: Tensor) -> GibbsStatistics:
     fields = dict(zip(MOMENTS, moments.unbind(dim=-1), strict=True))
     num_states = fields.pop("num_states").detach()
     return GibbsStatistics(**fields, num_states=num_states, temperature=torch.ones_like(num_states))
+
+
+@kernel
+def row_maximum(row: Any, count: int) -> Any:
+    """Largest of the first `count` scores; NaN if one is NaN, -inf if there is none."""
+    largest = np.float32(-np.inf)
+    for j in range(count):
+        largest = maximum(largest, row[j])
+    return largest
 
 
 @kernel

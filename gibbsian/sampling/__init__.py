@@ -1,0 +1,1 @@
+"""Sampling the next token: filters, policies, the decision between them, and the draw."""

@@ -1,0 +1,73 @@
+"""Filters, policies' laws and draws of one row, straight from their definitions, in float64."""
+
+import numpy as np
+
+
+def probabilities(logits, temperature=1.0):
+    """Gibbs distribution of one row; -inf is absent."""
+    x = np.asarray(logits, dtype=np.float64) / temperature
+    weights = np.exp(x - x.max())
+    return weights / weights.sum()
+
+
+def surprisals(logits, temperature=1.0):
+    """-log p; inf where absent."""
+    x = np.asarray(logits, dtype=np.float64) / temperature
+    top = x.max()
+    return top + np.log(np.exp(x - top).sum()) - x
+
+
+def entropy(logits, temperature=1.0):
+    """Shannon entropy, nats."""
+    p, j = probabilities(logits, temperature), surprisals(logits, temperature)
+    return float((p[p > 0] * j[p > 0]).sum())
+
+
+def top_p(logits, mass):
+    """Fewest most probable tokens with at least this mass; needs distinct scores."""
+    order = np.argsort(-np.asarray(logits, dtype=np.float64), kind="stable")
+    reached = np.cumsum(probabilities(logits)[order])
+    count = min(int((reached < mass).sum()) + 1, len(order))
+    return set(order[:count].tolist())
+
+
+def top_h(logits, share):
+    """Most probable tokens while the entropy of the renormalised pool is at most share * S."""
+    order = np.argsort(-np.asarray(logits, dtype=np.float64), kind="stable")
+    p = probabilities(logits)[order]
+    present = int((p > 0).sum())
+    budget = share * entropy(logits)
+    count = 1
+    for k in range(2, present + 1):
+        pool = p[:k] / p[:k].sum()
+        if -(pool * np.log(pool)).sum() > budget + 1e-12:
+            break
+        count = k
+    return set(order[:count].tolist())
+
+
+def top_n_sigma(logits, n):
+    """Scores within n standard deviations of the largest; present tokens only."""
+    x = np.asarray(logits, dtype=np.float64)
+    deviation = x[x > -np.inf].std()
+    return set(np.flatnonzero(x >= x.max() - n * deviation).tolist())
+
+
+def p_less(logits):
+    """At least as probable as the mean probability."""
+    p = probabilities(logits)
+    return set(np.flatnonzero(p >= (p**2).sum()).tolist())
+
+
+def temperature_of_entropy(logits, target, low=1e-5, high=1e3):
+    """S(T) = target, by bisection."""
+    for _ in range(200):
+        middle = np.sqrt(low * high)
+        low, high = (low, middle) if entropy(logits, middle) > target else (middle, high)
+    return float(np.sqrt(low * high))
+
+
+def inverse_cdf(weights, uniform):
+    """First index at which the cumulative share exceeds a uniform number."""
+    reached = np.cumsum(np.asarray(weights, dtype=np.float64))
+    return int((reached <= uniform * reached[-1]).sum())
