@@ -6,7 +6,9 @@ from dataclasses import fields, replace
 import torch
 from torch import Tensor
 
+from gibbsian._dispatch import Backend
 from gibbsian.attention.inputs import AttentionInputs
+from gibbsian.attention.rows import rows_of, runs_compiled
 from gibbsian.numerics.masked import working_dtype
 from gibbsian.statistics import GibbsStatistics
 from gibbsian.statistics.fused import fused_gibbs_statistics
@@ -62,3 +64,17 @@ class BlockStatistics:
         """Of all rows, each (batch, heads, queries)."""
         names = [field.name for field in fields(GibbsStatistics)]
         return GibbsStatistics(**dict(zip(names, self._fields.unbind(), strict=True)))
+
+
+def streamed_statistics(inputs: AttentionInputs, backend: Backend = "auto") -> GibbsStatistics:
+    """Statistics of the softmax rows, without a graph, in memory linear in the length.
+
+    Raises:
+        BackendUnavailableError: the backend asked for cannot run this call.
+    """
+    if runs_compiled(inputs, backend):
+        return rows_of(inputs, backend).statistics(detach=True)
+    statistics = BlockStatistics(inputs)
+    for part, block in query_blocks(inputs):
+        statistics.add(part, block.scores())
+    return statistics.all()

@@ -15,9 +15,9 @@ from gibbsian._dispatch import Backend
 from gibbsian._typing import Mask
 from gibbsian.attention.aes.sparsities import scheduled
 from gibbsian.attention.inputs import AttentionInputs, checked_inputs
-from gibbsian.attention.rows import rows_of, runs_compiled
+from gibbsian.attention.rows import runs_compiled
 from gibbsian.normalizers.fused import fused_entmax
-from gibbsian.observables.blocks import BlockStatistics, query_blocks
+from gibbsian.observables.blocks import query_blocks, streamed_statistics
 from gibbsian.statistics import GibbsStatistics
 
 
@@ -101,16 +101,9 @@ def sparsity_response(
             scale=scale,
             enable_gqa=enable_gqa,
         )
-        compiled = runs_compiled(inputs, backend)
-        if compiled:
-            statistics = rows_of(inputs, backend).statistics(detach=True)
-        else:
-            blocks = BlockStatistics(inputs)
-            for part, block in query_blocks(inputs):
-                blocks.add(part, block.scores())
-            statistics = blocks.all()
+        statistics = streamed_statistics(inputs, backend)
         zeta = scheduled(schedule, statistics).detach().to(wide)
-        if compiled:
+        if runs_compiled(inputs, backend):
             # numba takes half a second to import: only where it is used
             from gibbsian.observables.cpu.sparse_entropy import sparse_entropies  # noqa: PLC0415
 

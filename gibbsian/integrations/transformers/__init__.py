@@ -11,14 +11,20 @@ from gibbsian.integrations.transformers.conversion import attention_layers as at
 from gibbsian.integrations.transformers.conversion import remove as remove
 from gibbsian.integrations.transformers.conversion import use as use
 from gibbsian.integrations.transformers.forward import register
+from gibbsian.integrations.transformers.monitor import EntropyMonitor as EntropyMonitor
 from gibbsian.integrations.transformers.names import IMPLEMENTATIONS as IMPLEMENTATIONS
+from gibbsian.integrations.transformers.observer import AttentionObserver as AttentionObserver
+from gibbsian.integrations.transformers.observer import attention_observer as attention_observer
 
 register()
 
 __all__ = [
     "IMPLEMENTATIONS",
     "AttentionCall",
+    "AttentionObserver",
+    "EntropyMonitor",
     "attention_layers",
+    "attention_observer",
     "capture",
     "load",
     "remove",
