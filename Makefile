@@ -5,6 +5,7 @@
 # make docs    build the site into site/
 # make slow    the long tests
 # make real    the tests on real pretrained weights
+# make browser the tests of interactive pages, in headless Chromium if there is one
 #
 # Another interpreter: make test PYTHON=python3.12
 # Another build of torch: make test TORCH=torch (or any pip arguments)
@@ -17,7 +18,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check format docs slow real clean
+.PHONY: demo test check format docs slow real browser clean
 
 # Threads that wait by spinning make every step several times slower on a machine with other work.
 demo: $(VENV)/.ready-demo
@@ -34,6 +35,9 @@ slow: $(VENV)/.ready-dev
 
 real: $(VENV)/.ready-real
 	$(BIN)/pytest -q -m real
+
+browser: $(VENV)/.ready-dev
+	$(BIN)/pytest -q -n $(WORKERS) -m browser
 
 check: $(VENV)/.ready-dev
 	$(BIN)/ruff format --check .

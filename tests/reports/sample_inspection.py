@@ -80,6 +80,7 @@ def sample_inspection(
     layer, head = generator.integers(0, layers, rows), generator.integers(0, heads, rows)
     measured = np.exp(np.log(kept[layer, head]) + generator.normal(0, 0.7, rows)).clip(1, length)
     spread = generator.normal(-0.15, 0.1 + 0.6 * zeta[layer, head])
+    spread -= 8 * np.clip(zeta[layer, head] - 0.6, 0, 1)  # where linear response ends
     return {
         "schema": 1,
         "model": model,

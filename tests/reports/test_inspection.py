@@ -37,7 +37,7 @@ class Page(HTMLParser):
             self.scripts.append("")
 
     def handle_endtag(self, tag):
-        self.inside = ""
+        self.inside = self.inside if tag != self.inside else ""
 
     def handle_data(self, data):
         # the parser may hand over one script in several pieces

@@ -56,8 +56,9 @@ def _sinks(inspection: Mapping[str, Any]) -> Iterator[Finding]:
     top = max(cells, key=cells.__getitem__)
     many = sum(value > 0.5 for value in cells.values())
     if many:
-        text = f"{_heads(many, len(cells))} more than half of their attention to the first "
-        text += f"position. {_name(top)} gives it {cells[top]:.0%}."
+        verb = "gives more than half of its" if many == 1 else "give more than half of their"
+        text = f"{many} of {len(cells)} heads {verb} attention to the first position; "
+        text += f"{_name(top).lower()} gives it {cells[top]:.0%}."
         yield Finding(title="Sinks", text=text, map="sink_mass", head=top)
 
 
@@ -162,10 +163,6 @@ def _cells(inspection: Mapping[str, Any], name: str) -> dict[tuple[int, int], fl
 
 def _name(place: tuple[int, int]) -> str:
     return f"Layer {place[0]}, head {place[1]}"
-
-
-def _heads(many: int, total: int) -> str:
-    return f"{many} of {total} heads " + ("gives" if many == 1 else "give")
 
 
 def _count(value: float) -> str:

@@ -107,12 +107,12 @@ def _facts(inspection: Mapping[str, Any], baseline: Mapping[str, Any] | None) ->
 
 def _schedule(config: Mapping[str, Any]) -> str:
     options = (
-        f"{key.replace('_', ' ')} {value}"
+        f"{key} {value:g}" if isinstance(value, int | float) else f"{key} {value}"
         for key, value in config.items()
         if key != "name" and isinstance(value, int | float | str)
     )
-    name = str(config.get("name", "")).replace("_", " ")
-    return f"{name} ({', '.join(options)})" if len(config) > 1 else name
+    name, shown = str(config.get("name", "")), ", ".join(options)
+    return (f"{name} ({shown})" if shown else name).replace("_", " ")
 
 
 def _findings(findings: list[Finding]) -> str:

@@ -84,8 +84,11 @@ function announce(text) {
 
 const tip = document.getElementById("tip");
 
+let shownAt = 0; // when the tip was shown last, in milliseconds
+
 /** Show `children` beside a box of the window: {left, right, top, bottom}. */
 function showTip(box, children) {
+  shownAt = performance.now();
   tip.replaceChildren(...children);
   tip.hidden = false;
   if (narrow.matches) {
@@ -101,9 +104,23 @@ function showTip(box, children) {
   tip.style.transform = `translate(${Math.round(left)}px, ${Math.round(top)}px)`;
 }
 
+let pointer = null; // where it was last
+
+/** Did the pointer move, or did the page scroll below it? */
+function hasMoved({ screenX, screenY }) {
+  const same = pointer !== null && pointer[0] === screenX && pointer[1] === screenY;
+  pointer = [screenX, screenY];
+  return !same;
+}
+
 function hideTip() {
   tip.hidden = true;
 }
+
+// What the tip belongs to moves away; but showing it may itself have scrolled something.
+document.addEventListener("scroll", () => {
+  if (performance.now() - shownAt > 300) hideTip();
+}, { capture: true, passive: true });
 
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") hideTip();

@@ -1,7 +1,7 @@
-// A map of all heads: layers from left to right, heads from top to bottom. One pixel a head on a
-// canvas that the browser enlarges, so that it is sharp at every width without being drawn again.
+// A map of all heads: layers from left to right, heads from top to bottom.
 
-function paintCells(canvas, grid, order = null) {
+/** One pixel a head, which the browser enlarges: for the small maps. */
+function paintPixels(canvas, grid) {
   const { layers, heads, values, at, diverging } = grid;
   canvas.width = layers;
   canvas.height = heads;
@@ -9,13 +9,36 @@ function paintCells(canvas, grid, order = null) {
   const image = context.createImageData(layers, heads);
   const colours = palette(diverging);
   for (let layer = 0; layer < layers; layer += 1) {
-    for (let row = 0; row < heads; row += 1) {
-      const value = values[layer * heads + (order ? order[layer][row] : row)];
+    for (let head = 0; head < heads; head += 1) {
+      const value = values[layer * heads + head];
       if (!present(value)) continue; // an absent head stays transparent
-      image.data.set([...colourAt(colours, at(value)), 255], 4 * (row * layers + layer));
+      image.data.set([...colourAt(colours, at(value)), 255], 4 * (head * layers + layer));
     }
   }
   context.putImageData(image, 0, 0);
+}
+
+/** Cells with a hair of space between them, sharp at the canvas' size on the screen. */
+function paintCells(canvas, grid, order) {
+  const { layers, heads, values, at, diverging } = grid;
+  const ratio = window.devicePixelRatio || 1;
+  const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((size) => Math.round(size * ratio));
+  if (width === 0) return;
+  Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d");
+  const colours = palette(diverging);
+  const gap = width / layers > 5 * ratio && height / heads > 5 * ratio ? Math.round(ratio) : 0;
+  const edge = (size, i, count) => Math.round((size * i) / count);
+  for (let layer = 0; layer < layers; layer += 1) {
+    const [left, right] = [edge(width, layer, layers), edge(width, layer + 1, layers)];
+    for (let row = 0; row < heads; row += 1) {
+      const value = values[layer * heads + (order ? order[layer][row] : row)];
+      if (!present(value)) continue; // an absent head stays transparent
+      const [top, bottom] = [edge(height, row, heads), edge(height, row + 1, heads)];
+      context.fillStyle = css(colourAt(colours, at(value)));
+      context.fillRect(left, top, right - left - gap, bottom - top - gap);
+    }
+  }
 }
 
 /** Heads of every layer from the greatest value to the smallest; absent ones last. */
@@ -58,7 +81,7 @@ function heatmap({ name, view = () => "main", sorted = () => false, profile = tr
   const area = element("div", {
     class: "area", tabindex: "0", role: "application", "aria-roledescription": "map of heads",
     "aria-describedby": help.id,
-  }, canvas, element("div", { class: "lattice" }), chosen, cursor);
+  }, canvas, chosen, cursor);
   const line = drawn("svg", { class: "profile", preserveAspectRatio: "none", "aria-hidden": "true" });
   const layerTicks = element("div", { class: "ticks across", "aria-hidden": "true" });
   const headTicks = element("div", { class: "ticks down", "aria-hidden": "true" });
@@ -104,10 +127,9 @@ function heatmap({ name, view = () => "main", sorted = () => false, profile = tr
     root.hidden = false;
     grid = gridOf(name(), view());
     order = sorted() ? descending(grid) : null;
-    paintCells(canvas, grid, order);
     const { layers, heads } = grid;
-    for (const [key, value] of [["--layers", layers], ["--rows", heads]]) root.style.setProperty(key, value);
-    root.classList.toggle("fine", layers > 64 || heads > 32);
+    root.style.setProperty("--rows", heads);
+    paintCells(canvas, grid, order);
     area.setAttribute("aria-label", `${quantityOf.get(name()).title}, ${layers} layers of ${heads} heads`);
     ticks(layerTicks, layers, "left", 12);
     ticks(headTicks, heads, "top", 12);
@@ -208,6 +230,7 @@ function heatmap({ name, view = () => "main", sorted = () => false, profile = tr
   });
 
   draw();
+  new ResizeObserver(() => grid && paintCells(canvas, grid, order)).observe(area);
   watch(["theme"], draw);
   watch(["head"], mark);
   return { root, draw };

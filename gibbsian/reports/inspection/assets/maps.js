@@ -31,7 +31,7 @@ function mapsPanel() {
     const row = element("div", { class: "thumb-row" });
     for (const { name, title: label, symbol } of QUANTITIES.values()) {
       if (QUANTITIES.get(name).group !== group) continue;
-      const canvas = element("canvas", { class: "cells", "aria-hidden": "true" });
+      const canvas = element("canvas", { class: "cells pixels", "aria-hidden": "true" });
       canvases.set(name, canvas);
       const input = element("input", {
         type: "radio", name: "map", value: name, checked: name === state.map,
@@ -47,7 +47,7 @@ function mapsPanel() {
     for (const [name, canvas] of canvases) {
       const there = isThere(name, state.view);
       canvas.closest("label").classList.toggle("absent", !there);
-      if (there) paintCells(canvas, gridOf(name, state.view));
+      if (there) paintPixels(canvas, gridOf(name, state.view));
     }
   }
 

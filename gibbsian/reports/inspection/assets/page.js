@@ -33,10 +33,12 @@ function start() {
       if (head !== undefined) patch.head = head.split(".").map(Number);
       update(patch);
       const goal = document.getElementById(token === undefined ? "heads" : "text");
-      goal?.scrollIntoView({ behavior: calm.matches ? "instant" : "smooth", block: "start" });
+      goal?.scrollIntoView({ behavior: calm.matches || token !== undefined ? "instant" : "smooth", block: "start" });
       if (token !== undefined) document.dispatchEvent(new CustomEvent("token", { detail: Number(token) }));
     });
   }
+
+  document.addEventListener("pointermove", hasMoved, { passive: true });
 
   // A page may be printed from the dark: ink on paper is light.
   let before = state.theme;

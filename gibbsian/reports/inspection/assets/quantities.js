@@ -61,7 +61,7 @@ function scaled({ values, layers, heads, shown, log, diverging, text }) {
   const quantile = (q) => sorted[Math.round(q * (sorted.length - 1))];
   let [low, high] = [sorted[0], sorted.at(-1)];
   // A few outliers must not paint all others in one colour: the scale ends before them, and says so.
-  const [inner, outer] = [quantile(0.02), quantile(0.98)];
+  const [inner, outer] = [quantile(0.05), quantile(0.95)];
   const clipsLow = inner - low > outer - inner;
   const clipsHigh = high - outer > outer - inner;
   if (clipsLow && outer > inner) low = inner;

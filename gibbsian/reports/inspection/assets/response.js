@@ -16,13 +16,20 @@ function responsePanel() {
     element("div", { class: "beside even" }, holder, some ? supportScatter(points) : null));
 }
 
+/** No row keeps less than one key: a prediction far below is as good as half of one. */
+const FEWEST = 0.5;
+
 function supportScatter(points) {
+  const under = points.predicted.filter((value) => usable(value, true) && value < FEWEST).length;
   const note = element("p", { class: "note", "aria-live": "polite" });
-  const zeta = (i) => css(colourAt(VIRIDIS, points.zeta[i] ?? 0), 0.8);
+  const zeta = (i) => css(colourAt(VIRIDIS, faintest() + (1 - faintest()) * (points.zeta[i] ?? 0)), 0.8);
+  // The dark end of the scale would be lost on a dark page.
+  const faintest = () => (isDark() ? 0.25 : 0);
   const mine = (i) => state.head !== null && points.layer[i] === state.head[0] && points.head[i] === state.head[1];
   const plot = scatter({
     points: { x: points.measured, y: points.predicted },
     log: true,
+    floor: FEWEST,
     labels: { x: "measured (keys)", y: "predicted from S, V, κ₃ (keys)" },
     summary: `Predicted against measured effective support of ${points.measured.length} rows. ${agreement(() => true)}`,
     style: (i, front) => {
@@ -50,8 +57,14 @@ function supportScatter(points) {
     return `${ratios.length.toLocaleString("en")} rows: ${percent(close)} within a factor of two, median ratio ${format(ratios[Math.floor(ratios.length / 2)])}.`;
   }
 
+  const colours = element("div", { class: "bar-colours" });
+  const drawBar = () => {
+    colours.style.backgroundImage = gradient(VIRIDIS.map((_, i, all) => colourAt(VIRIDIS, faintest() + ((1 - faintest()) * i) / (all.length - 1))));
+  };
+  watch(["theme"], drawBar);
+  drawBar();
   const bar = element("div", { class: "colourbar slim" },
-    element("div", { class: "bar-colours", style: { backgroundImage: gradient(VIRIDIS) } }),
+    colours,
     element("div", { class: "bar-ticks" }, element("span", {}, "ζ = 0"), element("span", {}, "ζ = 1")));
 
   function drawAll() {
@@ -61,5 +74,6 @@ function supportScatter(points) {
   }
   watch(["head"], drawAll);
   note.textContent = agreement(() => true);
-  return element("div", {}, element("h3", {}, "Effective support, predicted against measured"), note, plot.root, bar);
+  return element("div", {}, element("h3", {}, "Effective support, predicted against measured"), note, plot.root, bar,
+    under > 0 ? element("p", { class: "note" }, `${under.toLocaleString("en")} rows with a prediction below half a key lie on the lower edge: linear response ends where sparsity is strong.`) : null);
 }

@@ -4,18 +4,19 @@
  * Args:
  *   points: {x, y} arrays of numbers, null where a point is absent.
  *   log: both axes are logarithmic, with one range, and the diagonal is drawn.
+ *   floor: what lies below is drawn on the edge.
  *   lines: {x, y} values at which a threshold is drawn.
  *   style: function of a point's index and `front` that returns a colour, or null to leave it out.
  *   tell: function of a point's index that returns what the tip shows.
  */
-function scatter({ points, log = false, lines = null, labels, summary, style, tell, pick = null }) {
+function scatter({ points, log = false, floor = -Infinity, lines = null, labels, summary, style, tell, pick = null }) {
   const bend = log ? Math.log10 : (value) => value;
   const shown = points.x.flatMap((x, i) => (usable(x, log) && usable(points.y[i], log) ? [i] : []));
-  const xs = Float64Array.from(shown, (i) => bend(points.x[i]));
-  const ys = Float64Array.from(shown, (i) => bend(points.y[i]));
+  const xs = Float64Array.from(shown, (i) => bend(Math.max(floor, points.x[i])));
+  const ys = Float64Array.from(shown, (i) => bend(Math.max(floor, points.y[i])));
   let ranges = [range(xs), range(ys)];
   if (log) {
-    const both = [Math.min(0, ranges[0][0], ranges[1][0]), Math.max(ranges[0][1], ranges[1][1])];
+    const both = [Math.min(ranges[0][0], ranges[1][0]), Math.max(ranges[0][1], ranges[1][1])];
     ranges = [both, both];
   }
   const [left, right] = ranges[0];

@@ -179,14 +179,12 @@ function textPanel() {
   }
 
   body.addEventListener("pointerover", (event) => {
+    if (!hasMoved(event)) return;
     const k = indices.get(event.target);
     if (k === undefined) hideTip();
     else show(k);
   });
-  body.addEventListener("pointerleave", hideTip);
-  body.addEventListener("scroll", () => {
-    if (!body.matches(":focus-visible")) hideTip();
-  }, { passive: true });
+  body.addEventListener("pointerleave", (event) => hasMoved(event) && hideTip());
   body.addEventListener("click", (event) => {
     const k = indices.get(event.target);
     if (k !== undefined && document.getSelection().isCollapsed) go(k);
@@ -254,8 +252,8 @@ function textPanel() {
       const select = tools.querySelector("select");
       if (select) select.value = String(state.input);
     }
+    body.focus({ preventScroll: true });
     go(event.detail - first);
-    body.focus();
   });
 
   return panel("text", "The text", null, tools,
