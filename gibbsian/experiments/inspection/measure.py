@@ -9,12 +9,13 @@ from torch import Tensor
 from gibbsian.integrations.transformers import AttentionCall
 from gibbsian.normalizers.schedules import Schedule
 from gibbsian.observables import (
+    eigenvalue_gap,
     head_agreement,
     head_temperatures,
     row_observables,
+    singular_gap,
     sparsity_response,
 )
-from gibbsian.observables.spectral import eigenvalue_gap, singular_gap
 
 ROW_NAMES = (
     "entropy",

@@ -1,5 +1,6 @@
 """The model that is inspected, with what turns text or images into its inputs."""
 
+import pickle
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -34,6 +36,8 @@ _UNREADABLE = (
     OverflowError,
     MemoryError,
     struct.error,
+    pickle.UnpicklingError,
+    SafetensorError,
 )
 """What the readers of damaged, foreign or missing files raise."""
 

@@ -81,8 +81,11 @@ class Summary:
             return
         chosen = several[np.linspace(0, len(several) - 1, quota).round().astype(int)]
         for row in np.unique(chosen):
-            pair = rows["sparse_effective_support"][row], rows["predicted_support"][row]
-            self._points.append((layer, head, float(rows["zeta"][row]), *map(float, pair)))
+            zeta, measured, predicted = (
+                float(rows[name][row])
+                for name in ("zeta", "sparse_effective_support", "predicted_support")
+            )
+            self._points.append((layer, head, zeta, measured, predicted))
 
     @property
     def num_heads(self) -> int:

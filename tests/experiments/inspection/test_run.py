@@ -286,7 +286,7 @@ def test_memory_grows_with_the_length_not_its_square(tmp_path: Path) -> None:
     model = small.llama(tmp_path / "model", max_position_embeddings=8192)
     text = small.text(tmp_path / "text.txt", 60)
     peaks = []
-    for length in (1024, 2048, 4096):
+    for length in (1024, 2048):
         with _AliveBytes(()) as counter:
             inspection, _ = run(
                 tmp_path / f"{length}", model, texts=(str(text),), tokens=length, gap_positions=256
@@ -295,9 +295,8 @@ def test_memory_grows_with_the_length_not_its_square(tmp_path: Path) -> None:
         peaks.append(counter.peak)
     growth = [math.log2(b / a) for a, b in pairwise(peaks)]
     assert max(growth) < 1.2, peaks
-    print(peaks)
-    # one row of numbers a head, not one matrix: 4096^2 float32 are 64 MiB
-    assert peaks[-1] < 48 << 20
+    # numbers a row, no matrix: 2048^2 float32 of four heads are 64 MiB
+    assert peaks[-1] < 24 << 20
 
 
 def test_the_bar_reaches_the_end(tmp_path: Path) -> None:
