@@ -18,6 +18,7 @@ from gibbsian.attention.rows import rows_of, runs_compiled
 from gibbsian.normalizers.fused import fused_entmax
 from gibbsian.numerics.masked import working_dtype
 from gibbsian.observables.blocks import query_blocks
+from gibbsian.observables.rows import diagonal_mass
 
 VectorMap = Callable[[Tensor], Tensor]
 """A linear map from (batch, heads, n) to (batch, heads, m)."""
@@ -102,6 +103,9 @@ class AttentionMatrix:
     def diagonal(self) -> Float[Tensor, "batch heads both"]:
         """Weight of key i for query i; as many as the shorter side."""
         both = min(self.size)
+        if not bool(self.zeta.any()) and runs_compiled(self.inputs, self.backend):
+            statistics = rows_of(self.inputs, self.backend).statistics(detach=True)
+            return diagonal_mass(self.inputs, statistics)[..., :both]
         parts = [
             weights.diagonal(part.start, dim1=-2, dim2=-1)
             for _, weights, part in _weights(self.inputs, self.zeta)
@@ -124,10 +128,12 @@ class AttentionMatrix:
         rows, triangular = [], True
         seen = self.zeta.new_zeros(batch, heads, keys, dtype=torch.bool)
         for part, block in query_blocks(self.inputs):
-            mask = self.zeta.new_ones((), dtype=torch.bool) if block.mask is None else block.mask
-            mask = mask.expand(batch, heads, part.stop - part.start, keys)
-            rows.append(mask.any(dim=-1))
+            # never None: the call has a mask
+            mask = self.zeta.new_ones(1, 1, 1, 1).bool() if block.mask is None else block.mask
+            mask = mask.expand(-1, -1, -1, keys)
+            rows.append(mask.any(dim=-1).expand(batch, heads, part.stop - part.start))
             seen = seen | mask.any(dim=-2)
+            # of one row for all queries, the first block sees the first query's
             triangular = triangular and not bool(mask.triu(part.start + 1).any())
         return torch.cat(rows, dim=-1) if rows else self.zeta.bool(), seen, triangular
 

@@ -101,7 +101,7 @@ def row_observables(
         return RowObservables(
             statistics=statistics,
             sink_mass=_sink_mass(inputs, statistics),
-            diagonal_mass=_diagonal_mass(inputs, statistics),
+            diagonal_mass=diagonal_mass(inputs, statistics),
             attended_distance=distance,
         )
 
@@ -177,7 +177,8 @@ def _sink_mass(inputs: AttentionInputs, statistics: GibbsStatistics) -> Tensor:
     return _mass(scores, statistics)
 
 
-def _diagonal_mass(inputs: AttentionInputs, statistics: GibbsStatistics) -> Tensor:
+def diagonal_mass(inputs: AttentionInputs, statistics: GibbsStatistics) -> Tensor:
+    """Weight of key i in the softmax row i, (batch, heads, queries); 0 where there is none."""
     batch, heads, queries, _ = inputs.query.shape
     keys = inputs.key.shape[2]
     both = min(queries, keys)
