@@ -1,5 +1,7 @@
 """One inspection, from files to files."""
 
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import datetime, timezone
@@ -67,6 +69,7 @@ def inspect_model(
         Memory is linear in the length, beside the weights: hidden states, one layer's queries and
         keys, a few numbers a row of one layer, and the logits of a few positions.
     """
+    started = time.monotonic()
     schedule = make_schedule(config.schedule)
     texts = [load_text([path]) for path in config.texts]
     observer.on_step("loading the model")
@@ -86,9 +89,21 @@ def inspect_model(
         "machine": describe_machine(torch.device("cpu")),
         "schedule": schedule_to_config(schedule),
         **run.results(),
+        "seconds": round(time.monotonic() - started, 1),
+        "peak_memory_bytes": _peak_memory(),
     }
     write_json(folder / INSPECTION, inspection)
     return inspection
+
+
+def _peak_memory() -> int | None:
+    """Largest resident memory of this process so far, the model included."""
+    if sys.platform == "win32":
+        return None
+    import resource  # noqa: PLC0415  (POSIX only)
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _samples(subject: Subject, config: InspectConfig, texts: Sequence[Text]) -> list[Sample]:
