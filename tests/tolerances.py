@@ -110,6 +110,9 @@ LLAMA_CPP_ERROR = 2e-5
 ENTROPY_TARGET_ERROR = 2e-4
 """Nats by which a solved temperature may miss its entropy: its 1e-4, and float32 of the scores."""
 
+MEAN_SURPRISAL_ERROR = 0.1
+"""Nats by which feedback may miss a mean surprisal over a few thousand tokens: their spread."""
+
 
 def assert_identity(actual: Tensor, expected: Tensor | float, *, scale: float = 1.0) -> None:
     """Check two float64 values of one quantity; `scale` is the size of the terms that cancelled."""

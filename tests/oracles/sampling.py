@@ -71,3 +71,17 @@ def inverse_cdf(weights, uniform):
     """First index at which the cumulative share exceeds a uniform number."""
     reached = np.cumsum(np.asarray(weights, dtype=np.float64))
     return int((reached <= uniform * reached[-1]).sum())
+
+
+def uniform(seed, step, draw):
+    """The row streams' hash in Python's own integers: SplitMix64's finaliser, twice."""
+    words = 2**64
+
+    def mixed(word):
+        word %= words
+        word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9 % words
+        word = (word ^ (word >> 27)) * 0x94D049BB133111EB % words
+        return word ^ (word >> 31)
+
+    counter = step * 0x9E3779B97F4A7C15 + draw * 0xD1B54A32D192ED03
+    return (mixed(mixed(seed + 0x9E3779B97F4A7C15) ^ mixed(counter)) >> 11) / 2**53

@@ -1,0 +1,25 @@
+"""Policies: what to do with the next token, decided from statistics alone."""
+
+from gibbsian.sampling.policies.aes import AESPolicy as AESPolicy
+from gibbsian.sampling.policies.base import Policy as Policy
+from gibbsian.sampling.policies.base import PolicyState as PolicyState
+from gibbsian.sampling.policies.config import POLICIES as POLICIES
+from gibbsian.sampling.policies.config import policy_from_config as policy_from_config
+from gibbsian.sampling.policies.dynatemp import DynaTemp as DynaTemp
+from gibbsian.sampling.policies.edt import EDT as EDT
+from gibbsian.sampling.policies.fixed import Fixed as Fixed
+from gibbsian.sampling.policies.free_energy import FreeEnergy as FreeEnergy
+from gibbsian.sampling.policies.mirostat import Mirostat as Mirostat
+
+__all__ = [
+    "EDT",
+    "POLICIES",
+    "AESPolicy",
+    "DynaTemp",
+    "Fixed",
+    "FreeEnergy",
+    "Mirostat",
+    "Policy",
+    "PolicyState",
+    "policy_from_config",
+]
