@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from gibbsian.reports.curves import COLOURS
 from gibbsian.reports.figures import STYLE
 
+_PALETTE = (*COLOURS, "#000000", "#7f7f7f")
 _MARKERS = "os^DvP"
 _PANEL = (4.0, 3.2)
 _LEGEND_COLUMNS = 4
@@ -68,9 +69,9 @@ def _draw_panel(
 ) -> None:
     for series in panel["series"]:
         number = names.index(series["name"])
-        colour = COLOURS[number % len(COLOURS)]
+        colour = _PALETTE[number % len(_PALETTE)]
         # a second round of colours has dotted lines
-        plain = "-" if number < len(COLOURS) else ":"
+        plain = "-" if number < len(_PALETTE) else ":"
         x, y, style = series["x"], series["y"], series["style"]
         if style == "points":
             many = len(x) > 40

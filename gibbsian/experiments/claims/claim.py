@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any, Literal, TypeAlias
 
 from gibbsian.experiments.claims.intervals import Estimate
@@ -81,11 +82,16 @@ class Claim:
     """Numbers to verdict; never called without numbers."""
 
     def run(self, size: Size, seed: int) -> ClaimResult:
-        """Measure, then judge. Without a number the verdict is "undecided"."""
+        """Measure, then judge; "undecided" without numbers, or with one that is not finite."""
         measured = self.measure(size, seed)
         verdict: Verdict = "undecided"
-        why = f"Nothing was measured: {measured.missing}."
-        if measured.numbers:
+        broken = [name for name, e in measured.numbers.items() if not isfinite(e.low + e.high)]
+        if not measured.numbers:
+            why = f"Nothing was measured: {measured.missing}."
+        elif broken:
+            # a comparison with NaN is false, and a rule might take that for a yes
+            why = f"Not a finite number: {', '.join(broken)}."
+        else:
             verdict, why = self.judge(measured.numbers)
         return ClaimResult(
             id=self.id,

@@ -64,7 +64,13 @@ def _own(size: Size, seed: int) -> tuple[dict[str, list[float]], dict[str, Any]]
 
 def _fitted(found: dict[str, Any], key: str = "exponent", count: int = 0) -> Estimate:
     interval = found[f"{key}_interval"] if f"{key}_interval" in found else found["interval"]
-    return Estimate(value=found[key], low=interval[0], high=interval[1], count=count, over="heads")
+    return Estimate(
+        value=float(found[key]),
+        low=float(interval[0]),
+        high=float(interval[1]),
+        count=count,
+        over="heads",
+    )
 
 
 def _from_files(folder: Path) -> tuple[dict[str, Estimate], dict[str, Any], list[str]]:

@@ -208,10 +208,10 @@ def measure(size: Size, seed: int) -> Measured:
 
 def _picture(tables: dict[str, dict[str, list[list[float]]]]) -> Picture:
     labels = {
-        "loss": ("loss", "mean |change of a token's loss|, nats"),
-        "output": ("attention output", "mean relative change of a row"),
-        "distance": ("sparsity", "mean |ζ - mean of the head|"),
-        "rate": ("output a unit of ζ", "change of the output over that of ζ"),
+        "loss": ("loss", "mean |Δ loss|, nats"),
+        "output": ("attention output", "mean relative change"),
+        "distance": ("sparsity", "mean |ζ - mean ζ|"),
+        "rate": ("output a unit of ζ", "Δ output / Δ ζ"),
     }
     panels = []
     for what, (title, label) in labels.items():

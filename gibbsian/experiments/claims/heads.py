@@ -89,8 +89,8 @@ def text_tokens(name: ModelName, length: int, window: int) -> Int64[Tensor, "1 l
     """So many tokens of the novels, of the `window`-th stretch of 100,000 characters."""
     start = 100_000 * window
     text = load_text().content[start : start + 8 * length + 1000]
-    ids = AutoTokenizer.from_pretrained(_FOLDERS[name]())(text, truncation=False)["input_ids"]
-    return torch.tensor([ids[:length]])
+    tokenizer = AutoTokenizer.from_pretrained(_FOLDERS[name]())
+    return torch.tensor([tokenizer(text, truncation=True, max_length=length)["input_ids"]])
 
 
 @lru_cache(maxsize=6)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import SupportsFloat
 
 import numpy as np
 from scipy.stats import rankdata, t
@@ -22,13 +23,13 @@ class Estimate:
     """"mean" (Student's t interval), or "largest": the largest of all, and its range."""
 
 
-def mean_of(values: Sequence[float], over: str = "seeds") -> Estimate:
+def mean_of(values: Sequence[SupportsFloat], over: str = "seeds") -> Estimate:
     """Mean of independent repetitions, with Student's 95 % interval.
 
     Raises:
         ValueError: fewer than two values: they have no interval.
     """
-    array = np.asarray(values, dtype=float)
+    array = np.array([float(v) for v in values])
     if array.size < 2:
         raise ValueError(f"`values` must be at least two, got {array.size}.")
     mean = float(array.mean())
@@ -37,9 +38,9 @@ def mean_of(values: Sequence[float], over: str = "seeds") -> Estimate:
     return Estimate(value=mean, low=mean - half, high=mean + half, count=int(array.size), over=over)
 
 
-def largest_of(values: Sequence[float], over: str = "seeds") -> Estimate:
+def largest_of(values: Sequence[SupportsFloat], over: str = "seeds") -> Estimate:
     """The largest repetition, with the smallest and the largest: for errors and violations."""
-    array = np.asarray(values, dtype=float)
+    array = np.array([float(v) for v in values])
     return Estimate(
         value=float(array.max()),
         low=float(array.min()),
@@ -50,16 +51,16 @@ def largest_of(values: Sequence[float], over: str = "seeds") -> Estimate:
     )
 
 
-def slope(x: Sequence[float], y: Sequence[float]) -> float:
+def slope(x: Sequence[SupportsFloat], y: Sequence[SupportsFloat]) -> float:
     """Least-squares slope of y on x."""
-    a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    a, b = np.array([float(v) for v in x]), np.array([float(v) for v in y])
     a = a - a.mean()
     return float((a * (b - b.mean())).sum() / (a**2).sum())
 
 
-def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
+def rank_correlation(x: Sequence[SupportsFloat], y: Sequence[SupportsFloat]) -> float:
     """Spearman's; 0 where one side is constant."""
-    a, b = rankdata(np.asarray(x, dtype=float)), rankdata(np.asarray(y, dtype=float))
+    a, b = rankdata(np.array([float(v) for v in x])), rankdata(np.array([float(v) for v in y]))
     a, b = a - a.mean(), b - b.mean()
     size = float(np.sqrt((a**2).sum() * (b**2).sum()))
     return float((a * b).sum()) / size if size > 0 else 0.0

@@ -134,11 +134,11 @@ def judge(numbers: Numbers) -> Judgement:
 
 RULE = (
     "Does not hold unless in the broad range (sigma from 0.4 to 1.1, where the line of eq. (34) "
-    "was fitted) matching brings both LLN's entropy and its gap nearer to softmax's. Holds if over all "
-    "temperatures it does, the entropy to less than a quarter of its distance with a change within "
-    "25 % of softmax's, and entropy and gap of the quadratic and ReLU kernels and of their linear "
-    "forms change by less than 5 % of softmax's. With a correction in between. Ends of the "
-    "intervals throughout."
+    "was fitted) matching brings both LLN's entropy and its gap nearer to softmax's. Holds if "
+    "over all temperatures it does, the entropy to less than a quarter of its distance with a "
+    "change within 25 % of softmax's, and entropy and gap of the quadratic and ReLU kernels and "
+    "of their linear forms change by less than 5 % of softmax's. With a correction in between. "
+    "Ends of the intervals throughout."
 )
 
 CLAIM = Claim(

@@ -44,10 +44,13 @@ def _real(length: int) -> dict[str, dict[str, list[float]]]:
     """Moments and distances of every head."""
     found: dict[str, dict[str, list[float]]] = {}
     for model in MODELS:
-        table = found.setdefault(model, {"measured": [], "predicted": [], "mean": [], "ks": []})
+        table = found.setdefault(
+            model, {"measured": [], "predicted": [], "scores": [], "mean": [], "ks": []}
+        )
         for layer in real_layers(model, length):
             temperatures = head_temperatures(layer.query[None].double(), layer.key[None].double())
             predicted = temperatures.softmax[0].double().square().reciprocal()
+            table["scores"] += temperatures.score_variance[0].tolist()
             for entries, variance in zip(_entries(layer), predicted.tolist(), strict=True):
                 measured = entries.var(correction=0).item()
                 table["measured"].append(measured)
@@ -95,6 +98,8 @@ def measure(size: Size, seed: int) -> Measured:
         gaps = [a + v / 2 for a, v in zip(table["mean"], table["measured"], strict=True)]
         numbers[f"distance from the fitted normal, {model}"] = mean_of(table["ks"], "heads")
         numbers[f"variance over predicted, {model}"] = mean_of(ratios, "heads")
+        own = [a / b for a, b in zip(table["measured"], table["scores"], strict=True)]
+        numbers[f"variance over that of the scores within rows, {model}"] = mean_of(own, "heads")
         numbers[f"mean minus -ln n - Var/2, nats, {model}"] = mean_of(gaps, "heads")
         good = [float(ks < DISTANCE) for ks in table["ks"]]
         numbers[f"part of the heads within {DISTANCE:g} of a normal, {model}"] = mean_of(

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, SupportsFloat
+
+from torch import Tensor
 
 Scale = Literal["linear", "log"]
 Style = Literal["line", "dashed", "points", "steps"]
@@ -45,6 +47,6 @@ class Picture:
     panels: tuple[Panel, ...]
 
 
-def floats(values: Iterable[float], digits: int = 5) -> tuple[float, ...]:
+def floats(values: Tensor | Iterable[SupportsFloat], digits: int = 5) -> tuple[float, ...]:
     """Values as numbers of so many significant digits."""
     return tuple(float(f"{float(value):.{digits}g}") for value in values)

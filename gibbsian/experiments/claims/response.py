@@ -115,6 +115,9 @@ def measure(size: Size, seed: int) -> Measured:
             "ζ up to which χ (e^(2Sζ) - 1)/2S is within 10 %": [
                 rows.range_of(rows.law_error) for rows in found
             ],
+            "median support over exp(S - ζχ) at ζ = 0.1": [
+                rows.support_ratio[ZETAS.index(0.1)].median().item() for rows in found
+            ],
             "rank correlation of V with the entropy removed at ζ = 0.1": [
                 rank_correlation(
                     rows.statistics.varentropy.tolist(), rows.drop[ZETAS.index(0.1)].tolist()

@@ -43,7 +43,7 @@ def measure(size: Size, seed: int) -> Measured:
     missing = missing_weights("SmolLM2-135M")
     if not missing:
         for window in range(3):
-            tokens = text_tokens("SmolLM2-135M", 64 if size == "quick" else 256, window)
+            tokens = text_tokens("SmolLM2-135M", 64 if size == "quick" else 128, window)
             with torch.no_grad():
                 logits = language_model()(tokens).logits[0, :-1].double()
             sources.append((logits, tokens[0, 1:]))

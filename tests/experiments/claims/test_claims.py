@@ -1,0 +1,95 @@
+"""Every claim is measured at its quick size."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from gibbsian._errors import DataError
+from gibbsian.experiments.claims import Estimate, all_claims, heads
+
+ROOT = Path(__file__).parents[3]
+RESULTS = ROOT / "results" / "claims.json"
+LONG = ("L1", "L2", "L5")
+HEAVY = ("A2", "G1", "L1", "L2")
+
+
+@pytest.fixture
+def no_weights(monkeypatch):
+    def absent():
+        raise DataError("Install them.")
+
+    for name in heads.MODELS:
+        monkeypatch.setitem(heads._FOLDERS, name, absent)
+
+
+def check(found):
+    assert found.rule
+    assert found.paper
+    assert found.how
+    assert found.scale
+    json.dumps(found.to_json())
+    if not found.measurement:
+        assert found.verdict == "undecided"
+    for e in found.measurement.values():
+        assert math.isfinite(e.value)
+        assert e.low <= e.value <= e.high
+        assert e.count >= 2
+    names = [picture.name for picture in found.pictures]
+    assert len(set(names)) == len(names)
+    for picture in found.pictures:
+        for panel in picture.panels:
+            for series in panel.series:
+                assert len(series.x) == len(series.y) > 0
+                assert len(series.low) == len(series.high)
+                assert len(series.low) in (0, len(series.x))
+                assert all(map(math.isfinite, (*series.x, *series.y)))
+
+
+@pytest.mark.usefixtures("no_weights")
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in all_claims()],
+)
+def test_the_quick_size_without_weights(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no file of the pruning study either
+    found = all_claims()[name].run("quick", 0)
+    check(found)
+    assert (found.verdict == "undecided") == (name == "A2")
+    assert ("Install them" in found.missing) == (name in {"A2", "G1", "G2", "L1", "L2", "L3", "L4"})
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", HEAVY)
+def test_the_quick_size_with_weights(name):
+    found = all_claims()[name].run("quick", 0)
+    check(found)
+    assert not found.missing
+    assert found.verdict != "undecided"
+    assert any("SmolLM2" in series.name or "SmolLM2" in picture.caption
+               for picture in found.pictures for panel in picture.panels
+               for series in panel.series)  # fmt: skip
+
+
+def test_the_same_seed_gives_the_same_numbers():
+    claim = all_claims()["E3"]
+    assert claim.run("quick", 5).measurement == claim.run("quick", 5).measurement
+    assert claim.run("quick", 5).measurement != claim.run("quick", 6).measurement
+
+
+def test_the_pruning_study_is_read_where_it_is(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = all_claims()["A3"].run("quick", 0)
+    assert "keys read, SmolLM2-135M" in found.why
+
+
+def test_the_committed_verdicts_follow_from_the_committed_numbers():
+    results = json.loads(RESULTS.read_text())
+    assert results["settings"]["size"] == "full"
+    claims = all_claims()
+    assert list(results["claims"]) == list(claims)
+    for name, stored in results["claims"].items():
+        numbers = {key: Estimate(**e) for key, e in stored["measurement"].items()}
+        assert claims[name].judge(numbers) == (stored["verdict"], stored["why"])
+        assert stored["rule"] == claims[name].rule

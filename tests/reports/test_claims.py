@@ -1,0 +1,111 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from gibbsian._errors import DataError
+from gibbsian.reports.claims import short
+from gibbsian.reports.claims_page import PAGE, claims_page, write_page
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "results" / "claims.json"
+
+
+def series(name, style="line", low=(), high=()):
+    return {
+        "name": name,
+        "x": [1.0, 2.0],
+        "y": [0.1, 0.2],
+        "style": style,
+        "low": list(low),
+        "high": list(high),
+    }
+
+
+def results(**changes):
+    panel = {
+        "title": "a title",
+        "x_label": "x",
+        "y_label": "y",
+        "x_scale": "log",
+        "y_scale": "linear",
+        "series": [
+            series("first", low=(0.0, 0.1), high=(0.2, 0.3)),
+            series("second", "points", low=(0.0, 0.1), high=(0.2, 0.3)),
+            series("third", "dashed"),
+            series("fourth", "steps"),
+        ],
+    }
+    claim = {
+        "id": "X1",
+        "claim": "a|b <c> *d* e_f_g",
+        "source": "a source",
+        "how": "somehow",
+        "rule": "above 0",
+        "paper": "a shape",
+        "scale": "small",
+        "missing": "the weights",
+        "measurement": {
+            "|x|": {
+                "value": 0.25,
+                "low": 0.2,
+                "high": 0.3,
+                "count": 5,
+                "over": "seeds",
+                "kind": "mean",
+            }
+        },
+        "verdict": "does not hold",
+        "why": "Because of 0.25.",
+        "pictures": [{"name": "one", "caption": "What is seen.", "panels": [panel, panel]}],
+        "seconds": 61.0,
+    }
+    return {
+        "command": "gibbsian claims --full --seed 0",
+        "settings": {"size": "full", "seed": 0},
+        "machine": {"processor": "a processor", "cores": 2},
+        "versions": {"python": "3"},
+        "claims": {"X1": claim},
+    } | changes
+
+
+def test_the_page_says_claim_numbers_verdict_and_what_was_not_measured():
+    page = claims_page(results())
+    assert "1 'does not hold'" in page
+    assert "| [X1](#claim-x1) | a\\|b &lt;c&gt; \\*d\\* e\\_f\\_g | a source |" in page
+    assert "| **does not hold** |" in page
+    assert "| \\|x\\| | 0.25 | 0.2 to 0.3 | mean over 5 seeds |" in page
+    assert "*Not measured.* the weights." in page
+    assert "{ #claim-x1 }" in page
+    assert "(figures/claims-x1-one.svg)" in page
+
+
+def test_files_are_written_and_the_same_each_time(tmp_path):
+    page, figure = write_page(results(), tmp_path)
+    assert page == tmp_path / PAGE
+    first = figure.read_text()
+    assert figure.name == "claims-x1-one.svg"
+    for words in ("first", "fourth", "a title"):
+        assert words in first
+    write_page(results(), tmp_path)
+    assert figure.read_text() == first
+
+
+def test_a_quick_run_makes_no_page(tmp_path):
+    with pytest.raises(DataError, match="gibbsian claims --full"):
+        write_page(results(settings={"size": "quick", "seed": 0}), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_are_short():
+    assert [short(v) for v in (0.0, 1.23456, 1e-9, 123456.0, None)] == [
+        "0",
+        "1.235",
+        "1.0e-09",
+        "1.2e+05",
+        "not finite",
+    ]
+
+
+def test_the_committed_page_is_made_of_the_committed_results():
+    assert (ROOT / PAGE).read_text() == claims_page(json.loads(RESULTS.read_text()))
