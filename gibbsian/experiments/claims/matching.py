@@ -36,12 +36,15 @@ VARIANCE_ERROR, DISTANCE = 0.1, 0.05
 HEAD_DIM = 64
 
 
-def lln_log_variance(generator: torch.Generator, count: int, head_dim: int, square: float) -> float:
-    """Var(log P) of LLN at one sigma~^2, half of it from the queries; mean over matrices."""
-    scale, total, repeats = (square / 2) ** 0.5, 0.0, max(4, 2048 // count)
+def lln_log_variance(
+    generator: torch.Generator, count: int, head_dim: int, square: float, share: float = 0.5
+) -> float:
+    """Var(log P) of LLN at one sigma~^2, a share of it from the queries; mean over matrices."""
+    scales = (share * square) ** 0.5, ((1 - share) * square) ** 0.5
+    total, repeats = 0.0, max(4, 2048 // count)
     for _ in range(repeats):
         query, key = gaussian_pair(generator, count, head_dim, 1.0)
-        total += lln_matrix(query, key, scale, scale).log().var(correction=0).item()
+        total += lln_matrix(query, key, *scales).log().var(correction=0).item()
     return total / repeats
 
 
