@@ -180,12 +180,13 @@ def test_prediction_counts_rows_within_a_factor_of_two():
     inspection["support_points"] = {
         "layer": [0] * 5,
         "head": [0] * 5,
-        "zeta": [0.5] * 5,
+        "zeta": [0.05, 0.05, 0.5, 0.5, 0.05],
         "measured": [4.0, 4.0, 4.0, 4.0, None],
         "predicted": [2.0, 8.0, 1.9, 4.0, 4.0],
     }
     (finding,) = find(inspection)
-    assert "75%" in finding.text
+    assert "75% of the sampled rows" in finding.text
+    assert "100% of those with ζ below 0.1" in finding.text
 
 
 def test_a_change_is_told_against_the_baseline():

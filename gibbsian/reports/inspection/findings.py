@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+WEAK = 0.1
+"""Below this sparsity linear response is told apart."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
@@ -97,21 +100,25 @@ def _sparsity(inspection: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _prediction(inspection: Mapping[str, Any]) -> Iterator[Finding]:
     points = inspection.get("support_points") or {}
-    pairs = [
-        (measured, predicted)
-        for measured, predicted in zip(
-            points.get("measured", ()), points.get("predicted", ()), strict=True
+    rows = [
+        (zeta, 0.5 <= predicted / measured <= 2)
+        for zeta, measured, predicted in zip(
+            *(points.get(name, ()) for name in ("zeta", "measured", "predicted")), strict=True
         )
         if measured and predicted and measured > 0 and predicted > 0
     ]
-    if pairs:
-        close = sum(0.5 <= predicted / measured <= 2 for measured, predicted in pairs)
-        yield Finding(
-            title="Prediction",
-            text=f"Linear response foretells the effective support of {close / len(pairs):.0%} "
-            "of the sampled rows within a factor of two.",
-            map="predicted_support",
-        )
+    if not rows:
+        return
+    text = f"Linear response foretells the effective support of {_share(rows):.0%} of the sampled "
+    text += "rows within a factor of two"
+    weak = [row for row in rows if row[0] is not None and row[0] < WEAK]
+    if 0 < len(weak) < len(rows):
+        text += f", and of {_share(weak):.0%} of those with ζ below {WEAK}"
+    yield Finding(title="Prediction", text=text + ".", map="predicted_support")
+
+
+def _share(rows: list[tuple[float | None, bool]]) -> float:
+    return sum(close for _, close in rows) / len(rows)
 
 
 def _tokens(inspection: Mapping[str, Any]) -> Iterator[Finding]:

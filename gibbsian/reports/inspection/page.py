@@ -91,8 +91,8 @@ def _facts(inspection: Mapping[str, Any], baseline: Mapping[str, Any] | None) ->
         source = f"{len(lengths)} inputs ({names}{more}), {sum(lengths):,} {unit}"
     kind = {"causal": "causal language model", "encoder": "encoder", "vision": "vision model"}
     facts = {
-        "Model": f"{kind[inspection['kind']]}, {inspection['layers']} layers of "
-        f"{inspection['heads']} heads",
+        "Model": f"{kind[inspection['kind']]}, {_many(inspection['layers'], 'layer')} of "
+        f"{_many(inspection['heads'], 'head')}",
         "Input": source,
         "Schedule": _schedule(inspection.get("schedule") or {}),
         "Baseline": "" if baseline is None else model_name(baseline),
@@ -103,6 +103,10 @@ def _facts(inspection: Mapping[str, Any], baseline: Mapping[str, Any] | None) ->
         for name, text in facts.items()
         if text
     )
+
+
+def _many(number: int, name: str) -> str:
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"
 
 
 def _schedule(config: Mapping[str, Any]) -> str:
@@ -128,7 +132,12 @@ def _findings(findings: list[Finding]) -> str:
             f'<li><button type="button" class="finding"{data}><b>{escape(finding.title)}</b>'
             f"<span>{escape(finding.text)}</span></button></li>"
         )
-    return "".join(items)
+    if not items:
+        return ""
+    return (
+        '<section id="look" aria-labelledby="look-title"><h2 id="look-title">What to look at</h2>'
+        f'<ol class="findings">{"".join(items)}</ol></section>'
+    )
 
 
 def _glossary(inspection: Mapping[str, Any]) -> str:

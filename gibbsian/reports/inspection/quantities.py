@@ -143,8 +143,8 @@ QUANTITIES: tuple[Quantity, ...] = (
         symbol="1 − σ₂",
         unit="",
         group=_HEAT,
-        scale="signed",
-        meaning="One minus the largest singular value of the attention matrix without its mean.",
+        meaning="One minus the largest singular value of the matrix without its mean; below 0 "
+        "where that value exceeds 1.",
     ),
     Quantity(
         name="log_partition",

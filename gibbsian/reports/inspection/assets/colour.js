@@ -33,6 +33,17 @@ const css = ([red, green, blue], alpha = 1) => `rgba(${red},${green},${blue},${a
 const gradient = (colours, direction = "to right") =>
   `linear-gradient(${direction}, ${colours.map((c) => css(c)).join(", ")})`;
 
-const cssVariable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const variables = new Map();
+
+/** A colour of the style sheet, for what is drawn on a canvas. */
+function cssVariable(name) {
+  if (!variables.has(name)) {
+    variables.set(name, getComputedStyle(document.documentElement).getPropertyValue(name).trim());
+  }
+  return variables.get(name);
+}
+
+// The first of all watchers: the others draw with the new colours.
+watch(["theme"], () => variables.clear());
 
 prefersDark.addEventListener("change", () => update({ theme: state.theme }));

@@ -55,7 +55,8 @@ function format(value, digits = 3) {
   let text;
   if (size === 0) text = "0";
   else if (size >= 10 ** digits) text = Math.round(size).toLocaleString("en");
-  else if (size < 1e-3) text = size.toExponential(1).replace("e-", "e−");
+  else if (size < 1e-4) text = size.toExponential(1).replace("e-", "e−");
+  else if (size < 1e-3) text = size.toPrecision(2);
   else text = size.toPrecision(digits);
   return (value < 0 ? "−" : "") + text;
 }

@@ -27,6 +27,7 @@ function paintCells(canvas, grid, order) {
   Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d");
   const colours = palette(diverging);
+  const paper = cssVariable("--page"); // between the cells, and not the hatching of absent heads
   const gap = width / layers > 5 * ratio && height / heads > 5 * ratio ? Math.round(ratio) : 0;
   const edge = (size, i, count) => Math.round((size * i) / count);
   for (let layer = 0; layer < layers; layer += 1) {
@@ -35,6 +36,8 @@ function paintCells(canvas, grid, order) {
       const value = values[layer * heads + (order ? order[layer][row] : row)];
       if (!present(value)) continue; // an absent head stays transparent
       const [top, bottom] = [edge(height, row, heads), edge(height, row + 1, heads)];
+      context.fillStyle = paper;
+      context.fillRect(left, top, right - left, bottom - top);
       context.fillStyle = css(colourAt(colours, at(value)));
       context.fillRect(left, top, right - left - gap, bottom - top - gap);
     }
@@ -136,6 +139,7 @@ function heatmap({ name, view = () => "main", sorted = () => false, profile = tr
     headTicks.classList.toggle("unnamed", order !== null);
     headAxis.textContent = order ? "heads, highest on top" : "head ↓";
     if (profile) drawProfile();
+    root.classList.toggle("flat", layers === 1);
     bar.style.backgroundImage = gradient(palette(grid.diverging));
     const [least, most] = [grid.clipsLow ? "≤ " : "", grid.clipsHigh ? "≥ " : ""];
     barTicks.replaceChildren(

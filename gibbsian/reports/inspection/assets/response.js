@@ -18,6 +18,8 @@ function responsePanel() {
 
 /** No row keeps less than one key: a prediction far below is as good as half of one. */
 const FEWEST = 0.5;
+/** Below this sparsity linear response is told apart. */
+const WEAK = 0.1;
 
 function supportScatter(points) {
   const under = points.predicted.filter((value) => usable(value, true) && value < FEWEST).length;
@@ -46,15 +48,20 @@ function supportScatter(points) {
 
   function agreement(belongs) {
     const ratios = [];
+    const weak = []; // of those with little sparsity
     for (let i = 0; i < points.measured.length; i += 1) {
       if (belongs(i) && usable(points.measured[i], true) && usable(points.predicted[i], true)) {
         ratios.push(points.predicted[i] / points.measured[i]);
+        if (points.zeta[i] < WEAK) weak.push(ratios.at(-1));
       }
     }
     if (ratios.length === 0) return "No sampled row of this head.";
     ratios.sort((a, b) => a - b);
-    const close = ratios.filter((ratio) => ratio >= 0.5 && ratio <= 2).length / ratios.length;
-    return `${ratios.length.toLocaleString("en")} rows: ${percent(close)} within a factor of two, median ratio ${format(ratios[Math.floor(ratios.length / 2)])}.`;
+    const close = (all) => percent(all.filter((ratio) => ratio >= 0.5 && ratio <= 2).length / all.length);
+    const some = weak.length > 0 && weak.length < ratios.length;
+    return `${ratios.length.toLocaleString("en")} rows: ${close(ratios)} within a factor of two` +
+      `${some ? `, ${close(weak)} of the ${weak.length.toLocaleString("en")} with ζ below ${WEAK}` : ""}` +
+      `; median ratio ${format(ratios[Math.floor(ratios.length / 2)])}.`;
   }
 
   const colours = element("div", { class: "bar-colours" });
