@@ -124,3 +124,12 @@ def test_what_has_no_eigenvalues_is_refused():
     mask = torch.ones(20, 20, dtype=torch.bool).tril(-1)
     with pytest.raises(ArgumentError, match="`mask` must let query i see key i"):
         lln_spectral_gaps(query, key, mask=mask, **SCALES)
+
+
+def test_absent_positions_are_deleted_whatever_their_features():
+    query, key = torch.rand(2, 2, 3, 12, 4, dtype=torch.float64).unbind(0)
+    present = torch.arange(12) % 3 != 1
+    expected = linear_spectral_gaps(query[:, :, present], key[:, :, present])
+    found = linear_spectral_gaps(query, key, present[None, None])
+    for gap, alone in zip(found, expected, strict=True):
+        assert_identity(gap.magnitude, alone.magnitude)

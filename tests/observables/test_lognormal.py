@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from gibbsian._errors import ArgumentError
+from gibbsian.observables import blocks
 from gibbsian.observables.lognormal import lognormal_fit
 from tests.oracles import lognormal as oracle
 from tests.tolerances import (
@@ -41,8 +42,11 @@ def visible(arguments, shape):
     return (seen & arguments.get("mask", torch.ones((), dtype=torch.bool))).numpy()
 
 
+@pytest.mark.parametrize("block", [None, 1000])
 @pytest.mark.parametrize("arguments", CASES.values(), ids=CASES)
-def test_fit_against_the_sorted_entries(arguments):
+def test_fit_against_the_sorted_entries(arguments, block, monkeypatch):
+    if block is not None:
+        monkeypatch.setattr(blocks, "_BLOCK_NUMBERS", block)
     query, key = inputs(key_heads=1)
     if "mask" in arguments:
         arguments["mask"][0, 0, 7] = False  # a row without keys

@@ -6,7 +6,7 @@ import torch
 
 from gibbsian import entmax_attention
 from gibbsian._errors import ArgumentError
-from gibbsian.observables import relevance
+from gibbsian.observables import blocks, relevance
 from gibbsian.observables.relevance import leave_one_out
 from tests.oracles import relevance as oracle
 from tests.tolerances import assert_identity
@@ -44,6 +44,7 @@ def test_against_rows_solved_again(zeta, spread):
 
 
 def test_rows_of_different_sparsity(monkeypatch):
+    monkeypatch.setattr(blocks, "_BLOCK_NUMBERS", 150)  # two rows at a time
     monkeypatch.setattr(relevance, "_BLOCK_NUMBERS", 30)  # several chunks
     query, key, value = inputs()
     zeta = torch.rand(2, 4, 6, dtype=torch.float64)

@@ -6,6 +6,7 @@ import torch
 
 from gibbsian import SmoothStep, aes_attention
 from gibbsian._errors import ArgumentError
+from gibbsian.observables import blocks
 from gibbsian.observables.spectral import dense_spectral_gaps, eigenvalue_gap, singular_gap
 from tests.oracles import entmax as entmax_oracle
 from tests.oracles import spectral as oracle
@@ -98,7 +99,8 @@ def test_adaptive_sparsity_by_its_reported_sparsities():
 
 @pytest.mark.parametrize("zeta", [0.0, 0.5])
 @pytest.mark.parametrize("given", ["is_causal", "mask"])
-def test_causal_eigenvalues_are_the_diagonal(zeta, given):
+def test_causal_eigenvalues_are_the_diagonal(zeta, given, monkeypatch):
+    monkeypatch.setattr(blocks, "_BLOCK_NUMBERS", 1000)
     query, key = inputs(key_heads=1)
     causal = torch.ones(24, 24, dtype=torch.bool).tril()
     arguments = {"is_causal": True} if given == "is_causal" else {"mask": causal}
@@ -115,7 +117,8 @@ def test_causal_eigenvalues_are_the_diagonal(zeta, given):
 
 
 @pytest.mark.parametrize("is_causal", [False, True])
-def test_padding_is_deletion(is_causal):
+def test_padding_is_deletion(is_causal, monkeypatch):
+    monkeypatch.setattr(blocks, "_BLOCK_NUMBERS", 1000)  # six rows at a time
     query, key = inputs()
     present = torch.ones(2, 1, 1, 24, dtype=torch.bool)
     present[0, ..., :5] = False
@@ -200,7 +203,8 @@ def largest_of_rectangular(matrix):
     return torch.from_numpy(result)
 
 
-def test_rows_without_keys():
+def test_rows_without_keys(monkeypatch):
+    monkeypatch.setattr(blocks, "_BLOCK_NUMBERS", 40)
     query, key = inputs(batch=1, heads=1, queries=8, keys=12)
     mask = torch.ones(8, 12, dtype=torch.bool)
     mask[3] = False
