@@ -69,6 +69,14 @@ def escort_correlators(scores: Tensor, observable: Tensor, zeta: float) -> list[
     ]
 
 
+def plain_derivatives(scores: Tensor, observable: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Four derivatives of Z, and of log Z."""
+    return (
+        derivatives(lambda xi: (scores + xi * observable).exp().sum(), max(ORDERS)),
+        derivatives(lambda xi: (scores + xi * observable).logsumexp(-1), max(ORDERS)),
+    )
+
+
 def deformed_derivatives(scores: Tensor, observable: Tensor, zeta: float) -> list[Tensor]:
     """Three derivatives of the potential, the fourth by a fourth-order difference of the third.
 
@@ -112,8 +120,7 @@ def measure(size: Size, seed: int) -> Measured:
         p = scores.softmax(dim=-1)
         spread = ((p * a**2).sum() - (p * a).sum() ** 2).sqrt()
         moments = [(p * a**n).sum() for n in ORDERS]
-        full = derivatives(lambda xi, x=scores, a=a: (x + xi * a).exp().sum(), max(ORDERS))
-        connected = derivatives(lambda xi, x=scores, a=a: (x + xi * a).logsumexp(-1), max(ORDERS))
+        full, connected = plain_derivatives(scores, a)
         z = scores.exp().sum()
         for n, m, c, dz, dlog in zip(
             ORDERS, moments, moments_to_cumulants(moments), full, connected, strict=True

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gibbsian.attention import AES, entmax_attention
 from gibbsian.experiments.claims.claim import Claim, Judgement, Measured, Numbers, Size
 from gibbsian.experiments.claims.heads import (
     Layer,
+    ModelName,
     language_model,
     missing_weights,
     real_layers,
@@ -22,7 +24,7 @@ from gibbsian.integrations.transformers.names import SUBMODULE
 from gibbsian.normalizers.schedules import Linear, Schedule
 from gibbsian.statistics import GibbsStatistics, gibbs_statistics
 
-MODEL = "SmolLM2-135M"
+MODEL: ModelName = "SmolLM2-135M"
 DECILES = 10
 FEWER = 1 / 3
 LEAST_KEYS = 16
@@ -49,7 +51,7 @@ class _Noting:
 
     def __init__(self, inner: Schedule) -> None:
         self._inner = inner
-        self.found: FrozenHeads | None = None
+        self.found: FrozenHeads
 
     def __call__(self, statistics: GibbsStatistics) -> Tensor:
         zeta = self._inner(statistics)
@@ -90,7 +92,7 @@ def loss_changes(window: int, length: int) -> dict[str, tuple[list[float], list[
     """
     tokens = text_tokens(MODEL, length, window)
     model = use(language_model(), AES(schedule=dynamic_schedule())).eval()
-    layers: list[nn.Module] = [
+    layers: list[Any] = [
         getattr(module, SUBMODULE) for module in model.modules() if hasattr(module, SUBMODULE)
     ]
 
@@ -98,18 +100,20 @@ def loss_changes(window: int, length: int) -> dict[str, tuple[list[float], list[
         for index, layer in enumerate(layers):
             layer.schedule = schedule(index)
         log_p = model(tokens, use_cache=False).logits[0, LEAST_KEYS:-1].double().log_softmax(-1)
-        return -log_p.gather(1, tokens[0, LEAST_KEYS + 1 :, None]).squeeze(1)
+        loss: Tensor = -log_p.gather(1, tokens[0, LEAST_KEYS + 1 :, None]).squeeze(1)
+        return loss
 
     inner = dynamic_schedule()
     noting = [_Noting(inner) for _ in layers]
     base = losses(lambda index: noting[index])
     frozen = [note.found for note in noting]
+
+    def changed(by: str, decile: int) -> Tensor:
+        return losses(lambda index: _Freezing(inner, frozen[index], by, decile)) - base
+
     found = {}
     for by in BY:
-        changes = [
-            losses(lambda index, by=by, k=k: _Freezing(inner, frozen[index], by, k)) - base
-            for k in range(DECILES)
-        ]
+        changes = [changed(by, decile) for decile in range(DECILES)]
         found[by] = (
             [change.abs().mean().item() for change in changes],
             [change.mean().item() for change in changes],

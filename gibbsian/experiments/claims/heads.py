@@ -50,7 +50,7 @@ class Layer:
         tokens = self.query.shape[1]
         rows = torch.arange(tokens) if rows is None else rows
         scale = self.query.shape[-1] ** -0.5
-        scores = (self.query[:, rows].double() @ self.key.double().mT) * scale
+        scores: Tensor = (self.query[:, rows].double() @ self.key.double().mT) * scale
         if self.causal:
             scores = scores.masked_fill(torch.arange(tokens) > rows[:, None], -torch.inf)
         return scores
@@ -74,14 +74,16 @@ def language_model() -> PreTrainedModel:
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         smollm2_folder(), dtype=torch.float32
     )
-    return model.eval()
+    model.eval()
+    return model
 
 
 @lru_cache(maxsize=2)
 def _body(name: ModelName) -> PreTrainedModel:
     disable_progress_bar()
     model: PreTrainedModel = AutoModel.from_pretrained(_FOLDERS[name](), dtype=torch.float32)
-    return model.eval()
+    model.eval()
+    return model
 
 
 @lru_cache(maxsize=4)

@@ -123,7 +123,9 @@ def measure_entropy(size: Size, seed: int) -> Measured:
         f"for {shape.steps} steps of {shape.batch} windows of 128"
     )
     if not missing:
-        heads = {model: _heads(model, 96 if size == "quick" else 256) for model in MODELS}
+        heads: dict[str, dict[str, Tensor]] = {
+            model: _heads(model, 96 if size == "quick" else 256) for model in MODELS
+        }
         for model, table in heads.items():
             found[f"rank correlation of τ_sm and S / log n over heads, {model}"] = mean_of(
                 [

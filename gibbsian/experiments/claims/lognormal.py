@@ -4,13 +4,14 @@ Predicted: $\mu = -\ln N - \sigma_{sm}^2/2$ and the variance $\sigma_{sm}^2$ of 
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from gibbsian.experiments.claims.claim import Claim, Judgement, Measured, Numbers, Size
 from gibbsian.experiments.claims.heads import MODELS, Layer, missing_weights, real_layers
-from gibbsian.experiments.claims.intervals import mean_of
+from gibbsian.experiments.claims.intervals import Estimate, mean_of
 from gibbsian.experiments.claims.matrices import (
     gaussian_pair,
     normal_distance,
@@ -117,7 +118,11 @@ def measure(size: Size, seed: int) -> Measured:
 
 
 def _pictures(
-    cells: dict, counts: tuple[int, ...], real: dict, seed: int, length: int
+    cells: Mapping[tuple[int, float], Mapping[str, Estimate]],
+    counts: tuple[int, ...],
+    real: dict[str, dict[str, list[float]]],
+    seed: int,
+    length: int,
 ) -> tuple[Picture, ...]:
     squares = floats(sigma**2 for sigma in SIGMAS)
     variance = [Series(name="predicted, σ²", x=squares, y=squares, style="dashed")]

@@ -24,7 +24,8 @@ def gaussian_pair(
 
 def softmax_matrix(query: Tensor, key: Tensor) -> Tensor:
     """Softmax attention."""
-    return (query @ key.mT / query.shape[-1] ** 0.5).softmax(dim=-1)
+    weights: Tensor = (query @ key.mT / query.shape[-1] ** 0.5).softmax(dim=-1)
+    return weights
 
 
 def lln_matrix(query: Tensor, key: Tensor, query_scale: float, key_scale: float) -> Tensor:
@@ -82,7 +83,8 @@ def _normalized(weights: Tensor) -> Tensor:
 
 def mean_entropy(weights: Float[Tensor, "*batch rows states"]) -> Float[Tensor, "*batch"]:
     """Mean Shannon entropy of the rows, nats, eq. (7)."""
-    return -torch.special.xlogy(weights, weights).sum(dim=-1).mean(dim=-1)
+    entropy: Tensor = -torch.special.xlogy(weights, weights).sum(dim=-1).mean(dim=-1)
+    return entropy
 
 
 def normal_distance(sample: Tensor, mean: float, deviation: float) -> float:

@@ -55,7 +55,6 @@ def _model(shape: Shape) -> BertForMaskedLM:
             max_position_embeddings=LENGTH,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
-            attn_implementation="sdpa",
         )
     )
 

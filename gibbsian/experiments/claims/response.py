@@ -25,7 +25,8 @@ RESPONSIVE = 1e-3
 def entropy_at(scores: Float[Tensor, "rows states"], zeta: float) -> Float[Tensor, "rows"]:
     """Shannon entropy of entmax rows, nats."""
     p = entmax(scores, zeta)
-    return -torch.special.xlogy(p, p).sum(dim=-1)
+    entropy: Tensor = -torch.special.xlogy(p, p).sum(dim=-1)
+    return entropy
 
 
 def slope_at_zero(scores: Tensor, statistics: GibbsStatistics) -> Tensor:
@@ -54,16 +55,16 @@ class _Rows:
             supports.append((p > 0).sum(dim=-1).double())
         self.entropy = torch.stack(entropies)
         self.support = torch.stack(supports)
-        zeta = torch.tensor(ZETAS, dtype=scores.dtype)[:, None]
+        zetas = torch.tensor(ZETAS, dtype=scores.dtype)[:, None]
         drop = self.statistics.entropy - self.entropy
         self.drop = drop
-        self.drop_error = (zeta * chi / drop.clamp_min(1e-12) - 1).abs()
-        predicted = entropy_response(self.statistics, zeta)
+        self.drop_error = (zetas * chi / drop.clamp_min(1e-12) - 1).abs()
+        predicted = entropy_response(self.statistics, zetas)
         self.law_error = (predicted / drop.clamp_min(1e-12) - 1).abs()
         self.effective_error = (
-            (self.statistics.entropy - zeta * chi - self.entropy).exp() - 1
+            (self.statistics.entropy - zetas * chi - self.entropy).exp() - 1
         ).abs()
-        self.support_ratio = self.support / (self.statistics.entropy - zeta * chi).exp()
+        self.support_ratio = self.support / (self.statistics.entropy - zetas * chi).exp()
 
     def range_of(self, error: Tensor) -> float:
         """Median over responsive rows of the largest zeta up to which the error is below 10 %."""
@@ -166,10 +167,10 @@ class _Merged(_Rows):
 
 
 def _pictures(samples: dict[str, list[_Rows]]) -> tuple[Picture, ...]:
-    def medians(name: str, error: str, style: str = "line") -> Series:
+    def medians(name: str, error: str) -> Series:
         rows = samples[name][0]
         table = getattr(rows, error)[:, rows.responsive]
-        return Series(name=name, x=floats(ZETAS), y=floats(table.median(dim=1).values), style=style)
+        return Series(name=name, x=floats(ZETAS), y=floats(table.median(dim=1).values))
 
     def panel(title: str, error: str, label: str = "median relative error") -> Panel:
         return Panel(
@@ -198,13 +199,12 @@ def _pictures(samples: dict[str, list[_Rows]]) -> tuple[Picture, ...]:
     middle = [varentropy[decile == k].median().item() for k in range(10)]
     shown = (0.01, 0.03, 0.1, 0.3)
 
-    def by_decile(table: Tensor, name: str, style: str = "line") -> tuple[Series, ...]:
+    def by_decile(table: Tensor) -> tuple[Series, ...]:
         return tuple(
             Series(
-                name=f"ζ = {zeta:g}{name}",
+                name=f"ζ = {zeta:g}",
                 x=floats(middle),
                 y=floats(table[ZETAS.index(zeta)][decile == k].median().item() for k in range(10)),
-                style=style,
             )
             for zeta in shown
         )
@@ -218,14 +218,14 @@ def _pictures(samples: dict[str, list[_Rows]]) -> tuple[Picture, ...]:
                 title="entropy removed",
                 x_label="varentropy V, nats²",
                 y_label="S - S_ζ, nats",
-                series=by_decile(rows.drop, ""),
+                series=by_decile(rows.drop),
             ),
             Panel(
                 title="support over exp(S - ζ χ)",
                 x_label="varentropy V, nats²",
                 y_label="ratio",
                 y_scale="log",
-                series=by_decile(rows.support_ratio, ""),
+                series=by_decile(rows.support_ratio),
             ),
         ),
     )

@@ -135,7 +135,7 @@ def _statistics_error(shards: list[Tensor], scores: Tensor) -> float:
         merged = merged.merge(gibbs_statistics(shard))
     flat = gibbs_statistics(scores)
     return max(
-        (getattr(merged, name) - getattr(flat, name)).abs().item()
+        float((getattr(merged, name) - getattr(flat, name)).abs())
         for name in ("log_partition", "entropy", "varentropy", "third_cumulant")
     )
 
