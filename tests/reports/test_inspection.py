@@ -102,7 +102,12 @@ def test_every_text_is_escaped():
 
 @pytest.mark.parametrize(
     ("model", "shown"),
-    [("/models/a-folder/", "a-folder"), ("./runs/b", "b"), ("owner/name", "owner/name")],
+    [
+        ("/models/a-folder/", "a-folder"),
+        ("./runs/b", "b"),
+        ("/runs/b/checkpoint-100", "b/checkpoint-100"),
+        ("owner/name", "owner/name"),
+    ],
 )
 def test_a_folder_is_called_by_its_last_name(model, shown):
     html = inspection_page({**smallest_inspection(), "model": model})

@@ -289,6 +289,18 @@ def test_colours_follow_the_chosen_number(show):
     assert "b4" in token.get_attribute("class").split()  # 1 of 5 nats, in 20 levels
 
 
+def test_colours_start_where_the_numbers_do(show):
+    inspection = sample()
+    for i, token in enumerate(inspection["tokens"]):
+        token["attention_entropy"] = 3.0 + i / 400
+    page = show(inspection)
+    page.get_by_role("radio", name="Attention entropy").check()
+    level = "token => Number(token.className.match(/ b(\\d+)/)[1])"
+    levels = [page.locator(".t").nth(i).evaluate(level) for i in (0, 200, 399)]
+    assert levels == [0, 10, 20]
+    assert "≤ 3.0" in page.locator("#text .bar-ticks").first.inner_text()
+
+
 def test_the_quadrants_filter_the_text(show):
     inspection = sample()
     high = sum(token["quadrant"] == "high S, high V" for token in inspection["tokens"])

@@ -44,10 +44,13 @@ def compacted(inspection: Mapping[str, Any], *, alternatives: bool = True) -> di
 
 
 def model_name(inspection: Mapping[str, Any]) -> str:
-    """The model as a title: of a path its last part, of a name all of it."""
+    """The model as a title: of a path its last part (two, if that says little), of a name all."""
     model: str = inspection["model"]
-    is_path = model.startswith(("/", ".", "~")) or "\\" in model
-    return re.split(r"[/\\]", model.rstrip("/\\"))[-1] if is_path else model
+    if not (model.startswith(("/", ".", "~")) or "\\" in model):
+        return model
+    parts = re.split(r"[/\\]+", model.rstrip("/\\"))
+    little = re.fullmatch(r"model|weights|final|checkpoint.*", parts[-1])
+    return "/".join(parts[-2:] if little else parts[-1:])
 
 
 def _tokens(tokens: Sequence[Mapping[str, Any]], alternatives: bool) -> dict[str, Any]:

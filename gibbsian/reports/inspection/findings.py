@@ -72,11 +72,14 @@ def _collapsed(inspection: Mapping[str, Any]) -> Iterator[Finding]:
     low = min(cells, key=cells.__getitem__)
     many = sum(value < 0.05 for value in cells.values())
     if many:
-        verb = "has" if many == 1 else "have"
+        if many == 1:
+            text = f"{_name(low)} alone has S / log n below 0.05: {cells[low]:.3f}."
+        else:
+            text = f"{many} of {len(cells)} heads have S / log n below 0.05. "
+            text += f"{_name(low)} is the sharpest at {cells[low]:.3f}."
         yield Finding(
             title="Nearly one key",
-            text=f"{many} of {len(cells)} heads {verb} S / log n below 0.05. "
-            f"{_name(low)} is the sharpest at {cells[low]:.3f}.",
+            text=text,
             map="normalized_entropy",
             head=low,
         )

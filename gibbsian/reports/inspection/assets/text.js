@@ -5,8 +5,8 @@ const LEVELS = 20;
 const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
 const COLOURINGS = [
   { value: "surprisal", title: "Surprisal", unit: "nats" },
-  { value: "entropy", title: "S", unit: "nats" },
-  { value: "varentropy", title: "V", unit: "nats²" },
+  { value: "entropy", title: "S", long: "Entropy of the prediction", unit: "nats" },
+  { value: "varentropy", title: "V", long: "Varentropy of the prediction", unit: "nats²" },
   { value: "quadrant", title: "Quadrant", unit: "" },
   { value: "attention_entropy", title: "Attention entropy", unit: "nats" },
   { value: "change", title: "Change of surprisal", unit: "nats" },
@@ -70,7 +70,7 @@ function textPanel() {
   function paint() {
     const values = columns[state.colour];
     const numeric = state.colour !== "quadrant";
-    const high = numeric ? reach(values) : 1;
+    const scale = numeric ? reach(values) : null;
     spans.forEach((span, k) => {
       const i = first + k;
       const text = tokenText(i);
@@ -80,27 +80,32 @@ function textPanel() {
       if (RIGHT_TO_LEFT.test(text)) name += " rtl";
       if (text.trim() === "" && !text.includes("\n")) name += text === "" ? " none" : " blank";
       const value = numeric && values ? values[i] : null;
-      if (present(value)) name += ` b${Math.round(clamp(Math.abs(value) / high, 0, 1) * LEVELS)}${value < 0 ? " less" : ""}`;
+      if (present(value)) name += ` b${Math.round(scale.at(value) * LEVELS)}${value < 0 ? " less" : ""}`;
       if (k === cursor) name += " here";
       span.className = name;
     });
     body.classList.toggle("by-quadrant", !numeric);
-    const { unit, title } = COLOURINGS.find(({ value }) => value === state.colour);
+    const { unit, title: short, long: title = short } = COLOURINGS.find(({ value }) => value === state.colour);
     ramp.hidden = !numeric;
     const signed = state.colour === "change";
-    ramp.replaceChildren(
+    if (numeric) ramp.replaceChildren(
       element("div", { class: signed ? "bar-colours ramp signed" : "bar-colours ramp" }),
       element("div", { class: "bar-ticks" },
-        element("span", {}, signed ? `−${format(high)} ${unit}: expected more` : "0"),
-        element("span", {}, signed ? `+${format(high)} ${unit}: expected less` : `${format(high)} ${unit} or more`)));
+        element("span", {}, signed ? `−${format(scale.high)} ${unit}: expected more` : (scale.low > 0 ? "≤ " : "") + format(scale.low)),
+        signed ? null : element("span", {}, title),
+        element("span", {}, signed ? `+${format(scale.high)} ${unit}: expected less` : `≥ ${format(scale.high)} ${unit}`)));
     strip.setAttribute("aria-label", `${title} along the text`);
     drawStrip();
   }
 
-  /** The value at which the colour is full: nearly all tokens stay below it. */
+  /** From where to where the colour runs; nearly all tokens lie between. */
   function reach(values) {
     const sorted = (values ?? []).filter(present).map(Math.abs).sort((a, b) => a - b);
-    return sorted[Math.floor(0.98 * (sorted.length - 1))] || 1;
+    const quantile = (q) => sorted[Math.floor(q * (sorted.length - 1))] ?? 0;
+    const high = quantile(0.98) || 1;
+    // from 0, unless that would leave most of the scale unused
+    const low = state.colour !== "change" && quantile(0.02) > 0.3 * high && quantile(0.02) < high ? quantile(0.02) : 0;
+    return { low, high, at: (value) => clamp((Math.abs(value) - low) / (high - low), 0, 1) };
   }
 
   /** Tokens of a part of the text, from 0 to 1, that the legend leaves on. */
@@ -119,7 +124,7 @@ function textPanel() {
     const tones = [0, 1, 2, 3].map((q) => cssVariable(`--q${q}-strong`));
     const [more, less] = [cssVariable("--accent"), cssVariable("--cool-strong")];
     const values = columns[state.colour];
-    const high = state.colour === "quadrant" ? 1 : reach(values);
+    const scale = reach(values);
     const bar = (at, from, to, colour, alpha) => {
       context.globalAlpha = alpha;
       context.fillStyle = colour;
@@ -139,7 +144,7 @@ function textPanel() {
         if (numbers.length === 0) continue;
         const most = numbers.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a));
         const average = mean(numbers);
-        const tall = (value) => clamp(Math.abs(value) / high, 0.02, 1);
+        const tall = (value) => Math.max(0.02, scale.at(value));
         bar(at, 0, tall(most), most < 0 ? less : more, 0.25);
         bar(at, 0, tall(average), average < 0 ? less : more, 1);
       }
@@ -257,7 +262,7 @@ function textPanel() {
   });
 
   return panel("text", "The text", null, tools,
-    element("div", { class: "beside reading" },
+    element("div", { class: quadrants ? "beside reading" : "" },
       element("div", {}, ramp, body, element("div", { class: "strip-holder" }, strip, stripMark), steps),
       quadrants ? quadrantCard() : null));
 }
