@@ -147,13 +147,12 @@ def lognormal_fit(
     mu, sigma = moments.mean, moments.variance.sqrt()
     counts = _histogram(inputs, mu, sigma)
     distance = torch.where(sigma > 0, _distance(moments, counts, mu, sigma), 0.0)
-    some = moments.num_entries > 0
     return LogNormalFit(
         mu=mu.to(dtype),
         sigma=sigma.to(dtype),
-        predicted_mu=torch.where(some, predicted_mu, 0.0).to(dtype),
-        predicted_sigma=torch.where(some, predicted.sqrt(), 0.0).to(dtype),
-        fenton_mu=torch.where(some, fenton_mu, 0.0).to(dtype),
+        predicted_mu=predicted_mu.to(dtype),
+        predicted_sigma=predicted.sqrt().to(dtype),
+        fenton_mu=fenton_mu.to(dtype),
         distance=distance.to(dtype),
         predicted_distance=_distance(moments, counts, predicted_mu, predicted.sqrt()).to(dtype),
         num_entries=moments.num_entries,
