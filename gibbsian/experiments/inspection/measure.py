@@ -48,6 +48,10 @@ HEAD_NAMES = (
 """Numbers a head: maps."""
 
 
+_GAP_TOLERANCE = 1e-4
+"""Of the residual: a map is read to two or three digits."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LayerMeasures:
     """What one input does in one layer."""
@@ -118,9 +122,11 @@ def _head_measures(
         "eigenvalue_gap": nothing,
         "singular_gap": nothing,
     }
-    if gap_positions and queries == call.key.shape[2]:
-        first = call.first(gap_positions)
+    first = call.first(gap_positions)
+    # a model that has diverged has no spectrum
+    finite = first.query.isfinite().all() and first.key.isfinite().all()
+    if gap_positions and queries == call.key.shape[2] and finite:
         for name, gap in (("eigenvalue_gap", eigenvalue_gap), ("singular_gap", singular_gap)):
-            found = gap(first.query, first.key, **first.arguments())
+            found = gap(first.query, first.key, tolerance=_GAP_TOLERANCE, **first.arguments())
             measures[name] = torch.where(found.converged, found.gap, math.nan)[0]
     return measures

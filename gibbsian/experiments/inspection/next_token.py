@@ -43,12 +43,13 @@ def expectations(model: PreTrainedModel, hidden: Tensor, tokens: Tensor) -> Iter
         gibbs = fused_gibbs_statistics(logits)
         # from differences: exact at any offset of the logits
         level = (gibbs.max_score + gibbs.min_entropy).unsqueeze(-1)
-        surprisal = (level - logits.gather(-1, observed.unsqueeze(-1))).squeeze(-1)
+        own = logits.gather(-1, observed.unsqueeze(-1))
+        surprisal = (level - own).squeeze(-1).clamp_min(0.0)
         best, numbers = logits.topk(min(ALTERNATIVES, logits.shape[-1]), dim=-1)
         probabilities = (best - level).exp()
         for i in range(stop - start):
             yield {
-                "surprisal": rounded(max(float(surprisal[i]), 0.0)),
+                "surprisal": rounded(float(surprisal[i])),
                 "entropy": rounded(float(gibbs.entropy[i])),
                 "varentropy": rounded(float(gibbs.varentropy[i])),
                 "alternatives": list(
@@ -85,20 +86,23 @@ def thresholds(
     """Where the quadrants of entropy and varentropy meet: as given, else at the medians."""
     given = {"entropy": entropy, "varentropy": varentropy}
     levels = {
-        name: level
-        if level is not None
-        else rounded(statistics.median(e[name] for e in expected))
-        if expected
-        else None
-        for name, level in given.items()
+        name: _median(expected, name) if level is None else level for name, level in given.items()
     }
     medians = [name for name, level in given.items() if level is None]
     how = "as given" if not medians else f"median of this text's tokens ({' and '.join(medians)})"
     return {**levels, "how": how}
 
 
-def quadrant(expected: Expectation, levels: dict[str, Any]) -> str:
-    """Such as `low S, high V`; a number at the threshold is low."""
-    entropy = "high" if expected["entropy"] > levels["entropy"] else "low"
-    varentropy = "high" if expected["varentropy"] > levels["varentropy"] else "low"
-    return f"{entropy} S, {varentropy} V"
+def _median(expected: Sequence[Expectation], name: str) -> float | None:
+    present = [e[name] for e in expected if e[name] is not None]
+    return rounded(statistics.median(present)) if present else None
+
+
+def quadrant(expected: Expectation, levels: dict[str, Any]) -> str | None:
+    """Such as `low S, high V`; a number at the threshold is low. None where a logit was NaN."""
+    words = []
+    for name, symbol in (("entropy", "S"), ("varentropy", "V")):
+        if expected[name] is None or levels[name] is None:
+            return None
+        words.append(f"{'high' if expected[name] > levels[name] else 'low'} {symbol}")
+    return ", ".join(words)

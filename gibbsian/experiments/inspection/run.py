@@ -162,8 +162,7 @@ class _Run:
 
         with capture(model, look) as found:
             layers = len(found)
-            options = {"use_cache": False} if self._subject.predicts else {}
-            outputs = model.base_model(**sample.inputs, **options)
+            outputs = model.base_model(**sample.inputs)
         silent = [name for index, name in enumerate(found) if index not in seen]
         if silent:
             raise UnsupportedModelError(

@@ -80,6 +80,8 @@ def load_subject(name: str, *, images: bool) -> Subject:
         predicts = "gguf_file" in source or bool(known & set(config.architectures or ()))
         kind = AutoModelForCausalLM if predicts else AutoModel
         model = _read(name, kind.from_pretrained, {**source, "dtype": torch.float32}).eval()
+        if hasattr(model.config, "use_cache"):
+            model.config.use_cache = False  # nothing is generated
         sees = model.main_input_name == "pixel_values"
         if sees != images:
             raise ArgumentError(

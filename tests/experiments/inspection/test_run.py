@@ -273,6 +273,31 @@ def test_thresholds_as_given_and_no_gaps(tmp_path: Path) -> None:
         assert {gap for row in inspection["maps"][name] for gap in row} == {None}
 
 
+def test_a_model_that_has_diverged_is_shown_as_it_is(tmp_path: Path) -> None:
+    model, text = small.llama(tmp_path / "model"), small.text(tmp_path / "text.txt")
+    broken = AutoModelForCausalLM.from_pretrained(model)
+    with torch.no_grad():
+        broken.model.layers[0].self_attn.v_proj.weight.fill_(math.nan)
+    broken.save_pretrained(model)
+    inspection, _ = run(tmp_path / "out", model, texts=(str(text),), tokens=10)
+    assert None not in inspection["maps"]["entropy"][0]
+    assert set(inspection["maps"]["entropy"][1]) == {None}
+    assert {token["quadrant"] for token in inspection["tokens"]} == {None}
+    assert inspection["thresholds"]["entropy"] is None
+
+
+def test_a_decoder_without_a_head(tmp_path: Path) -> None:
+    whole, text = small.llama(tmp_path / "whole"), small.text(tmp_path / "text.txt")
+    base = tmp_path / "base"
+    AutoModelForCausalLM.from_pretrained(whole).model.save_pretrained(base)
+    AutoTokenizer.from_pretrained(whole).save_pretrained(base)
+    options = {"texts": (str(text),), "tokens": 10, "gap_positions": 0}
+    inspection, columns = run(tmp_path / "out", base, **options)
+    assert inspection["kind"] == "causal"
+    assert {token["surprisal"] for token in inspection["tokens"]} == {None}
+    assert columns == run(tmp_path / "again", whole, **options)[1]
+
+
 def test_gaps_of_the_first_positions(tmp_path: Path) -> None:
     model, text = small.llama(tmp_path / "model"), small.text(tmp_path / "text.txt")
     long, _ = run(tmp_path / "long", model, texts=(str(text),), tokens=40, gap_positions=16)
