@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from gibbsian.experiments.inspection import InspectConfig, inspect_model, whole_folder
+from gibbsian.experiments.inspection.excerpt import excerpt
 from gibbsian.experiments.inspection.measure import HEAD_NAMES, ROW_NAMES
 from gibbsian.experiments.inspection.next_token import logits_of
 from gibbsian.experiments.inspection.summary import rounded
@@ -348,3 +349,30 @@ def test_a_failed_run_leaves_nothing(tmp_path: Path) -> None:
         (folder / "inspection.json").write_text("{}")
         assert not (tmp_path / "new" / "out").exists()
     assert [path.name for path in (tmp_path / "new" / "out").iterdir()] == ["inspection.json"]
+
+
+def test_an_excerpt_names_the_model_and_keeps_what_is_quoted(llama: Any) -> None:
+    inspection = llama[0]
+    command = f"gibbsian inspect {inspection['model']} --text text.txt"
+    found = excerpt(inspection | {"command": command}, "a-llama")
+    assert inspection["model"] not in json.dumps(found)
+    assert found["command"] == "gibbsian inspect a-llama --text text.txt"
+    np.testing.assert_allclose(
+        found["maps"]["entropy"], inspection["maps"]["entropy"], rtol=5e-3, atol=1e-6
+    )
+    rest = inspection["tokens"][1:]
+    assert found["tokens"]["count"] == len(rest) == sum(found["tokens"]["quadrants"].values())
+    surprisals = [token["surprisal"] for token in rest]
+    assert found["tokens"]["mean_surprisal"] == pytest.approx(np.mean(surprisals), rel=1e-4)
+    for part in found["support"]:
+        inside = [
+            max(measured / predicted, predicted / measured)
+            for zeta, measured, predicted in zip(
+                *(inspection["support_points"][n] for n in ("zeta", "measured", "predicted")),
+                strict=True,
+            )
+            if part["zeta_above"] < zeta <= part["zeta_to"]
+        ]
+        assert part["rows"] == len(inside)
+        assert part["median_factor"] == pytest.approx(np.median(inside), rel=1e-2)
+        assert part["within_factor_2"] == pytest.approx(np.mean(np.array(inside) <= 2), rel=1e-3)
