@@ -6,7 +6,12 @@ import torch
 from gibbsian import entmax
 from gibbsian._errors import ArgumentError
 from gibbsian.normalizers import potential
-from gibbsian.observables.correlators import connected_correlator, correlator, value_correlator
+from gibbsian.observables.correlators import (
+    _response,
+    connected_correlator,
+    correlator,
+    value_correlator,
+)
 from tests.oracles import correlators as oracle
 from tests.tolerances import assert_gradients, assert_identity, assert_same
 
@@ -106,6 +111,12 @@ def test_above_that_sparsity_the_derivative_has_no_limit():
     assert values[2] > 10 * values[1] > 100 * values[0] * 0.1
     scores = torch.tensor([0.0, 0.0, -5.0], dtype=torch.float64)
     assert connected_correlator(scores, *[observable] * 4, zeta=1.0) == 0
+
+
+def test_a_vanishing_response_does_not_meet_an_overflow():
+    weights = torch.tensor([1e-30, 1.0])
+    for zeta, order in ((1.0, 3), (1.0, 2), (0.5, 3)):
+        assert (_response(weights, torch.tensor(zeta), order) == 0).all()
 
 
 @pytest.mark.parametrize("zeta", [0.0, 0.5, 1.0])
