@@ -68,7 +68,8 @@ def column(name: str, value: RowParameter, rows: Tensor) -> RowParameter:
 
 def in_rows(value: RowParameter, rows: Tensor) -> Tensor:
     """A `column` in the dtype of the rows, always a tensor."""
-    return torch.as_tensor(value, dtype=rows.dtype, device=rows.device)
+    # filled in on the device: a copy from the host would wait for it
+    return value.to(rows.dtype) if isinstance(value, Tensor) else rows.new_full((1, 1), value)
 
 
 def check_range(

@@ -9,8 +9,8 @@ from torch import Tensor
 
 
 def kept(measure: Tensor, threshold: Tensor) -> Tensor:
-    """1 where `measure >= threshold`, else 0, in the dtype of `measure`."""
-    return torch.ge(measure, threshold, out=torch.empty_like(measure))
+    """1 where `measure >= threshold`, else 0, written into `measure`: no second large tensor."""
+    return torch.ge(measure, threshold, out=measure)
 
 
 def cut(rows: Tensor, keep: Tensor) -> Tensor:

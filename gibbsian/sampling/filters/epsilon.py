@@ -72,5 +72,5 @@ def _check_probability(name: str, value: RowParameter) -> None:
 
 def _cut_improbable(rows: Tensor, probs: Tensor, level: Tensor) -> Tensor:
     keep = kept(probs, level)
-    largest = torch.ge(rows, rows.amax(dim=-1, keepdim=True), out=probs)
+    largest = torch.ge(rows, rows.amax(dim=-1, keepdim=True), out=torch.empty_like(rows))
     return cut(rows, torch.maximum(keep, largest, out=keep))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gibbsian._errors import ArgumentError
 from gibbsian.sampling.filters.base import Filter, column
-from gibbsian.sampling.filters.cutting import cut, kept, sorted_values
+from gibbsian.sampling.filters.cutting import cut, sorted_values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -42,10 +42,11 @@ class TopK(Filter):
             level = torch.topk(rows, min(int(k), states)).values[:, -1:]
         else:
             most = states if self.bound is None else min(self.bound, states)
-            index = k.round().clamp(1, most).long() - 1
+            # a row that is NaN must not index out of the others' reach
+            index = k.round().nan_to_num(1.0).clamp(1, most).long() - 1
             if self.bound is None:
                 level = sorted_values(rows).gather(-1, states - 1 - index)
             else:
                 largest = torch.topk(rows, most).values
                 level = largest.gather(-1, index.expand(rows.shape[0], 1))
-        return cut(rows, kept(rows, level))
+        return cut(rows, torch.ge(rows, level, out=torch.empty_like(rows)))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gibbsian.sampling.filters.base import Filter, RowParameter, check_range, column, in_rows
-from gibbsian.sampling.filters.cutting import cut, kept
+from gibbsian.sampling.filters.cutting import cut
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -41,4 +41,4 @@ class TopNSigma(Filter):
         mean = (below * present).sum(dim=-1, keepdim=True) / count
         variance = below.sub_(mean).mul_(present).square_().sum(dim=-1, keepdim=True) / count
         level = torch.where(n > 0, largest - n * variance.sqrt(), -torch.inf)
-        return cut(rows, kept(rows, level))
+        return cut(rows, torch.ge(rows, level, out=present))

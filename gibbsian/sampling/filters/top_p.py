@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gibbsian.sampling.filters.base import Filter, RowParameter, check_range, column
+from gibbsian.sampling.filters.base import Filter, RowParameter, check_range, column, in_rows
 from gibbsian.sampling.filters.cutting import cut_smallest, sorted_values
 
 
@@ -66,9 +66,8 @@ def keep_mass(rows: Tensor, p: RowParameter) -> Tensor:
     last = rows.shape[-1] - 1
     ascending = sorted_values(rows)
     lost = ascending.softmax(dim=-1).cumsum(dim=-1)
-    level = torch.as_tensor(1 - p, device=rows.device).to(rows.dtype)
+    level = in_rows(1 - p, rows)
     count = torch.searchsorted(lost, level.expand(rows.shape[0], 1).contiguous(), right=True)
     count = count.clamp_max(last)
     # a sum that ends above 1 by rounding would keep several at p = 0
-    none = torch.as_tensor(p, device=rows.device) <= 0
-    return cut_smallest(rows, ascending, count.masked_fill(none, last))
+    return cut_smallest(rows, ascending, count.masked_fill(in_rows(p, rows) <= 0, last))

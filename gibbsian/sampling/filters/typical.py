@@ -42,4 +42,4 @@ class Typical(Filter):
         reached = rows.gather(-1, order).softmax(dim=-1).cumsum(dim=-1)
         last = torch.searchsorted(reached, mass.contiguous()).clamp_max(rows.shape[-1] - 1)
         # the larger the nearer, as `kept` wants it
-        return cut(rows, kept(-distance, -ascending.gather(-1, last)))
+        return cut(rows, kept(distance.neg_(), -ascending.gather(-1, last)))

@@ -1,5 +1,6 @@
 """Policies: what to do with the next token, decided from statistics alone."""
 
+from gibbsian.sampling.policies.adaptive import Adaptive as Adaptive
 from gibbsian.sampling.policies.aes import AESPolicy as AESPolicy
 from gibbsian.sampling.policies.base import Policy as Policy
 from gibbsian.sampling.policies.base import PolicyState as PolicyState
@@ -10,16 +11,19 @@ from gibbsian.sampling.policies.edt import EDT as EDT
 from gibbsian.sampling.policies.fixed import Fixed as Fixed
 from gibbsian.sampling.policies.free_energy import FreeEnergy as FreeEnergy
 from gibbsian.sampling.policies.mirostat import Mirostat as Mirostat
+from gibbsian.sampling.policies.quadrant import Quadrant as Quadrant
 
 __all__ = [
     "EDT",
     "POLICIES",
     "AESPolicy",
+    "Adaptive",
     "DynaTemp",
     "Fixed",
     "FreeEnergy",
     "Mirostat",
     "Policy",
     "PolicyState",
+    "Quadrant",
     "policy_from_config",
 ]

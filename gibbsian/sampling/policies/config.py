@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gibbsian._errors import ArgumentError
+from gibbsian.sampling.policies.adaptive import Adaptive
 from gibbsian.sampling.policies.aes import AESPolicy
 from gibbsian.sampling.policies.base import Policy
 from gibbsian.sampling.policies.dynatemp import DynaTemp
@@ -11,9 +12,11 @@ from gibbsian.sampling.policies.edt import EDT
 from gibbsian.sampling.policies.fixed import Fixed
 from gibbsian.sampling.policies.free_energy import FreeEnergy
 from gibbsian.sampling.policies.mirostat import Mirostat
+from gibbsian.sampling.policies.quadrant import Quadrant
 
 POLICIES: dict[str, type[Policy]] = {
-    cls.name: cls for cls in (Fixed, EDT, DynaTemp, Mirostat, AESPolicy, FreeEnergy)
+    cls.name: cls
+    for cls in (Fixed, EDT, DynaTemp, Mirostat, Quadrant, Adaptive, AESPolicy, FreeEnergy)
 }
 """The policies that a description can name."""
 
