@@ -1,7 +1,7 @@
 r"""Random numbers that depend on nothing but their row's seed and step.
 
-A counter-based stream: the number for (seed, step, draw) is a hash of the three (two rounds of
-SplitMix64's finaliser, which passes the usual test batteries). No state is kept, so a row draws the
+A counter-based stream: the number for (seed, step, draw) is a hash of the three, with SplitMix64's
+finaliser for step and draw and once more with the seed. No state is kept, so a row draws the
 same in any batch, at any place in it, and after any other row has come or gone.
 """
 
@@ -33,7 +33,7 @@ def uniforms(
     """
     number = torch.arange(draws, device=seed.device)
     counter = step.unsqueeze(-1) * _GOLDEN + number * _DRAW
-    word = _mixed(_mixed(seed.unsqueeze(-1) + _GOLDEN) ^ _mixed(counter))
+    word = _mixed(seed.unsqueeze(-1) * _GOLDEN + _mixed(counter))
     return _shifted(word, 64 - _MANTISSA).double() * 2.0**-_MANTISSA
 
 

@@ -84,4 +84,4 @@ def uniform(seed, step, draw):
         return word ^ (word >> 31)
 
     counter = step * 0x9E3779B97F4A7C15 + draw * 0xD1B54A32D192ED03
-    return (mixed(mixed(seed + 0x9E3779B97F4A7C15) ^ mixed(counter)) >> 11) / 2**53
+    return (mixed(seed * 0x9E3779B97F4A7C15 + mixed(counter)) >> 11) / 2**53

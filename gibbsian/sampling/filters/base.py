@@ -51,7 +51,7 @@ class Filter(ABC):
 def column(name: str, value: RowParameter, rows: Tensor) -> RowParameter:
     """A parameter as it meets (rows, states): a number stays one, a tensor becomes (rows, 1).
 
-    Tensors come in float64, so that one of float64 is as good as the number in it.
+    It keeps its dtype: one of float64 is as good as the number in it.
 
     Raises:
         ArgumentError: a tensor that does not have one number a row.
@@ -63,7 +63,7 @@ def column(name: str, value: RowParameter, rows: Tensor) -> RowParameter:
             f"`{name}` must have one number for each of the {rows.shape[0]} rows, got shape "
             f"{tuple(value.shape)}. One for all rows is a plain number."
         )
-    return value.detach().to(rows.device, torch.float64).reshape(-1, 1)
+    return value.detach().to(rows.device).reshape(-1, 1)
 
 
 def in_rows(value: RowParameter, rows: Tensor) -> Tensor:

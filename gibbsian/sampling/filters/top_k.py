@@ -43,7 +43,7 @@ class TopK(Filter):
         else:
             most = states if self.bound is None else min(self.bound, states)
             # a row that is NaN must not index out of the others' reach
-            index = k.round().nan_to_num(1.0).clamp(1, most).long() - 1
+            index = k.float().round().nan_to_num(1.0).clamp(1, most).long() - 1
             if self.bound is None:
                 level = sorted_values(rows).gather(-1, states - 1 - index)
             else:

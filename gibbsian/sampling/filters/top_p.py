@@ -62,11 +62,12 @@ class FreeEnergyPool(Filter):
 
 
 def keep_mass(rows: Tensor, p: RowParameter) -> Tensor:
-    """Top-p of contiguous rows; `p` is a number or (rows, 1) in float64."""
+    """Top-p of contiguous rows; `p` is a number or (rows, 1)."""
     last = rows.shape[-1] - 1
     ascending = sorted_values(rows)
     lost = ascending.softmax(dim=-1).cumsum(dim=-1)
-    level = in_rows(1 - p, rows)
+    # in float64, as Hugging Face's number is
+    level = in_rows(1 - (p.double() if isinstance(p, Tensor) else p), rows)
     count = torch.searchsorted(lost, level.expand(rows.shape[0], 1).contiguous(), right=True)
     count = count.clamp_max(last)
     # a sum that ends above 1 by rounding would keep several at p = 0

@@ -6,7 +6,7 @@ that of the attention is $w = S_a/\log n_a \in [0, 1]$. Where no attention is gi
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -81,29 +81,49 @@ class Adaptive(Policy):
         attention: AttentionSignals | None = None,
     ) -> tuple[Decision, PolicyState]:
         """See `Policy`."""
-        varentropy = statistics.varentropy
-        unsure = (statistics.normalized_entropy + varentropy / (varentropy + 1)) / 2
-        zero = torch.zeros_like(unsure)
-        spread, focus, agreement, widening = zero, zero, zero, zero
-        if attention is not None:
-            spread = _spread(attention).to(unsure)
-            focus, agreement = 1 - spread, attention.agreement.to(unsure)
-            widening = (attention.varentropy / (attention.varentropy + 1)).to(unsure)
-        heat = 1 + self.heat * unsure + _ATTENTION_HEAT * spread - _AGREEMENT_COOLING * agreement
-        top_k = self.top_k * (1 + _FOCUS * focus - _AGREEMENT_COOLING * agreement)
+        parameters = self.parameters(statistics, attention)
         decision = Decision(
-            temperature=self.temperature * heat,
-            top_k=top_k.round().clamp(1, self.top_k_bound),
+            **parameters._asdict(),
             top_k_bound=self.top_k_bound,
-            top_p=(self.top_p * (1 + _WIDENING * widening)).clamp_max(1.0),
-            min_p=self.min_p * (1 - _TIGHTENING * unsure),
             candidates=self.candidates,
-            confidence=(1 - unsure) * (1 + agreement),
-            typicality=unsure,
             expected_surprisal=statistics.entropy,
-            branch=torch.zeros_like(unsure, dtype=torch.int64),
         )
         return decision, state
+
+    def parameters(
+        self, statistics: GibbsStatistics, attention: AttentionSignals | None
+    ) -> "AdaptiveParameters":
+        """What is decided for each row."""
+        varentropy = statistics.varentropy
+        unsure = (statistics.normalized_entropy + varentropy / (varentropy + 1)) / 2
+        heat, top_k = 1 + self.heat * unsure, torch.full_like(unsure, self.top_k)
+        top_p, confidence = torch.full_like(unsure, self.top_p), 1 - unsure
+        if attention is not None:
+            spread, agreement = _spread(attention).to(unsure), attention.agreement.to(unsure)
+            varied = (attention.varentropy / (attention.varentropy + 1)).to(unsure)
+            heat = heat + _ATTENTION_HEAT * spread - _AGREEMENT_COOLING * agreement
+            top_k = top_k * (1 + _FOCUS * (1 - spread) - _AGREEMENT_COOLING * agreement)
+            top_p = (top_p * (1 + _WIDENING * varied)).clamp_max(1.0)
+            confidence = confidence * (1 + agreement)
+        return AdaptiveParameters(
+            temperature=self.temperature * heat,
+            top_k=top_k.round().clamp(1, self.top_k_bound),
+            top_p=top_p,
+            min_p=self.min_p * (1 - _TIGHTENING * unsure),
+            confidence=confidence,
+            typicality=unsure,
+        )
+
+
+class AdaptiveParameters(NamedTuple):
+    """Fields of `Decision`, one number a row each."""
+
+    temperature: Tensor
+    top_k: Tensor
+    top_p: Tensor
+    min_p: Tensor
+    confidence: Tensor
+    typicality: Tensor
 
 
 def _spread(attention: AttentionSignals) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gibbsian._errors import ArgumentError
 from gibbsian.sampling.attention import AttentionSignals
-from gibbsian.sampling.decision import Action, Decision, per_row
+from gibbsian.sampling.decision import Action, Decision
 from gibbsian.sampling.filters.base import check_range
 from gibbsian.sampling.policies.adaptive import Adaptive, check_pool
 from gibbsian.sampling.policies.base import Policy, PolicyState
@@ -111,63 +111,68 @@ class Quadrant(Policy):
         """See `Policy`."""
         assert isinstance(state, QuadrantState)  # noqa: S101  (what `start` gave)
         branch = self._branch(statistics)
-        middle, _ = self.adaptive.decide(statistics, state, attention)
-        zero = torch.zeros_like(statistics.entropy)
-        rows = zero.unsqueeze(-1)
-        spread, varied, coupled, agreement = zero, zero, zero, zero
-        if attention is not None:
-            spread, varied = attention.entropy.to(zero), attention.varentropy.to(zero)
-            coupled = attention.interaction_strength.to(zero)
-            agreement = attention.agreement.to(zero)
-        base = self.temperature
-        forks = self.top_k * (1 + _MORE_FORKS * (1 - agreement if attention is not None else zero))
-        bound = max(self.adaptive.top_k_bound, _FEWEST_FORKS, math.ceil(self.top_k * 1.5))
-
-        def choose(
-            treading: Tensor, exploring: Tensor, mist: Tensor, adaptive: Tensor, flowing: Tensor
-        ) -> Tensor:
-            values = torch.stack([flowing, treading, exploring, mist, adaptive])
-            return values.gather(0, branch.unsqueeze(0)).squeeze(0)
-
-        usual = torch.full_like(zero, self.top_k)
-        mass = torch.full_like(zero, self.top_p)
-        least = torch.full_like(zero, self.min_p)
+        middle = self.adaptive.parameters(statistics, attention)
         inserting = torch.zeros_like(state.inserted)
         if self.insert_token is not None:
             inserting = (branch == _TREADING) & ~state.inserted
+        quadrants = self._parameters(statistics, attention)
+        adaptive = branch == _ADAPTIVE
+
+        def choose(name: str) -> Tensor:
+            values = torch.stack([*quadrants[name], getattr(middle, name)])
+            return values.gather(0, branch.unsqueeze(0)).squeeze(0)
+
         decision = Decision(
-            temperature=choose(
-                (base * (self.treading_heat + _CAUTION * spread)).clamp_max(max(_WARM, base)),
-                (base * (self.exploring_heat + _COUPLING * coupled)).clamp_max(max(_WARM, base)),
-                (base * (2 + _MIST_HEATING * varied)).clamp_min(self.mist_temperature),
-                per_row("temperature", middle.temperature, rows),
-                zero,
-            ),
-            top_k=choose(
-                usual,
-                forks.round().clamp_min(_FEWEST_FORKS),
-                usual,
-                per_row("top_k", middle.top_k, rows),
-                usual,
-            ),
-            top_k_bound=bound,
-            top_p=choose(
-                mass,
-                mass,
-                (mass - _MIST_NARROWING * spread).clamp_min(min(_LEAST_MASS, self.top_p)),
-                per_row("top_p", middle.top_p, rows),
-                mass,
-            ),
-            min_p=choose(least, least, least, per_row("min_p", middle.min_p, rows), least),
-            candidates=middle.candidates,
-            confidence=torch.where(branch == _ADAPTIVE, middle.confidence, 0.0),
-            typicality=torch.where(branch == _ADAPTIVE, middle.typicality, 0.0),
+            temperature=choose("temperature"),
+            top_k=choose("top_k"),
+            top_k_bound=max(self.adaptive.top_k_bound, self._most_forks),
+            top_p=choose("top_p"),
+            min_p=choose("min_p"),
+            candidates=self.adaptive.candidates,
+            # all candidates of the other rows score alike, and the first is taken
+            confidence=middle.confidence * adaptive,
+            typicality=middle.typicality * adaptive,
             expected_surprisal=statistics.entropy,
             action=self._action(branch, inserting),
             branch=branch,
             insert_token=self.insert_token,
         )
         return decision, QuadrantState(inserted=inserting)
+
+    @property
+    def _most_forks(self) -> int:
+        return max(_FEWEST_FORKS, math.ceil(self.top_k * (1 + _MORE_FORKS)))
+
+    def _parameters(
+        self, statistics: GibbsStatistics, attention: AttentionSignals | None
+    ) -> dict[str, list[Tensor]]:
+        """Of flowing, treading, exploring and mist."""
+        like = statistics.entropy
+        zero, base = torch.zeros_like(like), self.temperature
+        treading, exploring = zero + self.treading_heat, zero + self.exploring_heat
+        mist, forks = zero + 2, zero + self.top_k
+        mass = torch.full_like(like, self.top_p)
+        narrow = mass
+        if attention is not None:
+            spread = attention.entropy.to(like)
+            treading = treading + _CAUTION * spread
+            exploring = exploring + _COUPLING * attention.interaction_strength.to(like)
+            mist = mist + _MIST_HEATING * attention.varentropy.to(like)
+            forks = (forks * (1 + _MORE_FORKS * (1 - attention.agreement.to(like)))).round()
+            least = min(_LEAST_MASS, self.top_p)
+            narrow = (mass - _MIST_NARROWING * spread).clamp_min(least)
+        warm, usual = max(_WARM, base), torch.full_like(like, self.top_k)
+        return {
+            "temperature": [
+                zero,
+                (base * treading).clamp_max(warm),
+                (base * exploring).clamp_max(warm),
+                (base * mist).clamp_min(self.mist_temperature),
+            ],
+            "top_k": [usual, usual, forks.clamp(_FEWEST_FORKS, self._most_forks), usual],
+            "top_p": [mass, mass, mass, narrow],
+            "min_p": [torch.full_like(like, self.min_p)] * 4,
+        }
 
     def _branch(self, statistics: GibbsStatistics) -> Tensor:
         levels = self.thresholds
