@@ -87,9 +87,10 @@ def _anchor(claim_id: str) -> str:
 def _text(words: str) -> str:
     """Words that Markdown leaves as they are, also in a table."""
     escaped = html.escape(words, quote=False)
-    for mark in "\\|*_[]`":
+    for mark in "\\|*_`":
         escaped = escaped.replace(mark, f"\\{mark}")
-    return escaped
+    # with a backslash they would begin a formula
+    return escaped.replace("[", "&#91;").replace("]", "&#93;")
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -56,7 +56,7 @@ def results(**changes):
             }
         },
         "verdict": "does not hold",
-        "why": "Because of 0.25.",
+        "why": "Because of 0.25 [0.2, 0.3].",
         "pictures": [{"name": "one", "caption": "What is seen.", "panels": [panel, panel]}],
         "seconds": 61.0,
     }
@@ -73,7 +73,7 @@ def test_the_page_says_claim_numbers_verdict_and_what_was_not_measured():
     page = claims_page(results())
     assert "1 'does not hold'" in page
     assert "| [X1](#claim-x1) | a\\|b &lt;c&gt; \\*d\\* e\\_f\\_g | a source |" in page
-    assert "| **does not hold** |" in page
+    assert "| Because of 0.25 &#91;0.2, 0.3&#93;. | **does not hold** |" in page
     assert "| \\|x\\| | 0.25 | 0.2 to 0.3 | mean over 5 seeds |" in page
     assert "*Not measured.* the weights." in page
     assert "{ #claim-x1 }" in page
