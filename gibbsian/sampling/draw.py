@@ -2,6 +2,7 @@
 
 The sum runs in two levels, over blocks of tokens and inside the block that was hit: one pass over
 the vocabulary, and float64 where the numbers are large. A token of probability 0 is never drawn.
+Error: docs/derivations/sampling.md#draw.
 """
 
 import torch

@@ -49,6 +49,26 @@ def test_a_row_s_tokens_do_not_depend_on_the_batch(policy, sequence):
 
 
 @pytest.mark.parametrize("policy", EVERY, ids=lambda policy: policy.name)
+def test_nor_on_the_threads_that_share_a_long_row(policy):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    logits = torch.randn(5, 70_000) * 3
+    begun = start(policy, 5, seed=3)
+    kept = policy.decide(row_statistics(logits), begun.policy)[0].apply(logits)
+    token, _, info = step(logits, begun, policy=policy)
+    for i in range(5):
+        index = torch.tensor([i])
+        alone, _, told = step(logits[index], begun.rows(index), policy=policy)
+        assert torch.equal(alone, token[index])
+        for name in ("entropy", "varentropy", "temperature", "zeta", "kept", "surprisal"):
+            assert torch.equal(getattr(told, name), getattr(info, name)[index])
+        state = begun.rows(index).policy
+        single = policy.decide(row_statistics(logits[index]), state)[0].apply(logits[index])
+        assert torch.equal(single, kept[index])
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("policy", EVERY, ids=lambda policy: policy.name)
 def test_rows_may_come_and_go(policy, sequence):
     state = start(policy, BATCH, seed=3)
     together = run(policy, sequence, 6, state)

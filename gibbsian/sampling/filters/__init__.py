@@ -1,4 +1,4 @@
-"""Filters: which tokens may be drawn, as thermodynamic cuts (docs/usage/sampling.md)."""
+"""Filters: which tokens may be drawn, as thermodynamic cuts (docs/usage/sampling.md#filters)."""
 
 from gibbsian.sampling.filters.base import Filter as Filter
 from gibbsian.sampling.filters.base import RowParameter as RowParameter

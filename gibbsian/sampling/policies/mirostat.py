@@ -38,8 +38,8 @@ class Mirostat(Policy):
         ArgumentError: a parameter not > 0.
 
     References:
-        Basu et al. 2021, Mirostat: a neural text decoding algorithm that directly controls
-        perplexity.
+        docs/derivations/sampling.md#mirostat. Basu et al. 2021, Mirostat: a neural text decoding
+        algorithm that directly controls perplexity.
     """
 
     name: ClassVar[str] = "mirostat"

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from gibbsian.sampling import Decision
 from gibbsian.sampling.filters import (
     Epsilon,
     Eta,
@@ -76,3 +77,21 @@ def test_half_precision_is_cut_as_its_float32_values_are():
     logits = torch.randn(8, 300).mul(3).bfloat16()
     expected = peers.MinPLogitsWarper(0.05)(None, logits.float())
     assert torch.equal(MinP(min_p=0.05)(logits), expected)
+
+
+def test_a_decision_filters_as_their_chain_does_in_their_order():
+    logits = torch.randn(20, 2000) * 3
+    decision = Decision(
+        temperature=0.7, top_k=60, top_p=0.95, min_p=0.01, typical=0.9, epsilon=1e-3
+    )
+    expected = logits
+    for warper in (
+        peers.TemperatureLogitsWarper(0.7),
+        peers.TopKLogitsWarper(60),
+        peers.TopPLogitsWarper(0.95),
+        peers.MinPLogitsWarper(0.01),
+        peers.TypicalLogitsWarper(0.9),
+        peers.EpsilonLogitsWarper(1e-3),
+    ):
+        expected = warper(None, expected)
+    assert torch.equal(decision.apply(logits), expected)
