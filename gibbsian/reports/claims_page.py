@@ -26,7 +26,6 @@ def claims_page(results: Mapping[str, Any]) -> str:
     counts = Counter(claim["verdict"] for claim in claims.values())
     verdicts = ", ".join(f"{count} {verdict!r}" for verdict, count in counts.most_common())
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
-    minutes = sum(claim["seconds"] for claim in claims.values()) / 60
     head = f"""# Claims
 
 What the sources assert about attention rows, each settled by measurement. A verdict is computed
@@ -36,7 +35,7 @@ one for it. Of {len(claims)} claims: {verdicts}.
 **Command and file.** `{results["command"]} --output results/claims.json` writes
 `results/claims.json`; this page and its pictures are made from it by
 `python -m gibbsian.reports.claims_page results/claims.json .`
-{minutes:.0f} minutes on {machine["processor"]}, {machine["cores"]} cores.
+Measured on {machine["processor"]}, {machine["cores"]} cores; no number here is a time.
 `gibbsian claims` alone measures the same at quick sizes, in a minute or two.
 
 **Versions.** {packages}.

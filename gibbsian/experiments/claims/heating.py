@@ -190,7 +190,8 @@ def _pretraining_picture(probes: list[Probe]) -> Picture:
     return Picture(
         name="pretraining",
         caption="As the paper's Fig. 1, at a small scale: temperature, entropy and spectral gap of "
-        "every layer of an encoder while it is pretrained (mean over heads, one held-out window).",
+        "every layer of an encoder while it is pretrained (mean over heads, one held-out window). "
+        "The loss says how far it comes: 3.1 nats is what the frequencies of the bytes alone give.",
         panels=(
             panel("temperature", "temperature", "τ_sm"),
             panel("entropy", "entropy", "bits", LN2),
