@@ -19,7 +19,7 @@ CLAIM_COLUMNS = tuple(
         ("claim", "claim", "what the source asserts"),
         ("source", "source", "where"),
         ("measured", "why", "the numbers that decided"),
-        ("verdict", "verdict", "by a rule that was written down first"),
+        ("verdict", "verdict", "by the rule that stands with the claim"),
     )
 )
 

@@ -32,6 +32,10 @@ What the sources assert about attention rows, each settled by measurement. A ver
 from the numbers by a rule that stands with the claim; a verdict against the source is as good as
 one for it. Of {len(claims)} claims: {verdicts}.
 
+The bounds of the rules were set before the full sizes were run. Two rules changed after a first
+quick look: L1's now asks for the moments of real heads too (it asked for the shape alone), and L6's
+tells the range in which the matching line was fitted from all temperatures.
+
 **Command and file.** `{results["command"]} --output results/claims.json` writes
 `results/claims.json`; this page and its pictures are made from it by
 `python -m gibbsian.reports.claims_page results/claims.json .`

@@ -60,8 +60,7 @@ class ClaimResult:
 class Claim:
     """An assertion of a source, how it is measured, and the rule that settles it.
 
-    The rule is a function of the measured numbers alone, and its words were written before they
-    were known.
+    The rule is a function of the measured numbers alone.
     """
 
     id: str
