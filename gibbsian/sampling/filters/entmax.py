@@ -2,10 +2,12 @@ r"""Entmax: a cut in energy at a level set by the deformed free energy, and new 
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from gibbsian.normalizers import entmax
 from gibbsian.sampling.filters.base import Filter, RowParameter, check_range, column, in_rows
+from gibbsian.sampling.filters.cutting import cut
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -27,4 +29,7 @@ class EntmaxFilter(Filter):
 
     def _filtered(self, rows: Tensor) -> Tensor:
         zeta = in_rows(column("zeta", self.zeta, rows), rows).clamp(0.0, 1.0)
-        return entmax(rows, zeta.expand(rows.shape[0], 1)).log_()
+        probs = entmax(rows, zeta.expand(rows.shape[0], 1))
+        support = torch.gt(probs, 0.0, out=torch.empty_like(probs))
+        # the logarithm of 0 takes ten times as long as another
+        return cut(probs.clamp_min_(torch.finfo(probs.dtype).tiny).log_(), support)
