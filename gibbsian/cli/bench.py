@@ -46,7 +46,7 @@ def bench_command(
     """
     given = {"repeats": repeats, "budget": budget, "threads": threads}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    # Here, not at the top: torch and transformers take seconds to import, `--help` should not.
+    # Here, not at the top: transformers takes seconds to import, `--help` should not.
     from gibbsian.experiments.bench import (  # noqa: PLC0415
         BenchConfig,
         all_cases,

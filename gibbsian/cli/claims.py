@@ -34,7 +34,7 @@ def claims_command(
     seed: Annotated[int, typer.Option(help="The first of the seeds.", min=0)] = 0,
 ) -> None:
     """Settle the theoretical claims of the sources by measurement."""
-    # Here, not at the top: torch and transformers take seconds to import, `--help` should not.
+    # Here, not at the top: transformers takes seconds to import, `--help` should not.
     from gibbsian.experiments.claims import all_claims, run_claims, select  # noqa: PLC0415
 
     chosen = select(all_claims(), ids or [])

@@ -102,7 +102,7 @@ def _run(given: dict[str, Any], demo: bool, out: Path | None, resume: bool) -> N
 def _compare(
     given: dict[str, Any], demo: bool, out: Path, resume: bool, console: Console
 ) -> dict[str, Any]:
-    # Here, not at the top: torch and transformers take seconds to import, `--help` should not.
+    # Here, not at the top: transformers takes seconds to import, `--help` should not.
     from gibbsian.experiments import (  # noqa: PLC0415
         CompareConfig,
         compare,

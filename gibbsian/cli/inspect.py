@@ -67,7 +67,7 @@ def inspect_command(
         "varentropy_threshold": varentropy_threshold,
     }
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    # Here, not at the top: torch and transformers take seconds to import, `--help` should not.
+    # Here, not at the top: transformers takes seconds to import, `--help` should not.
     from gibbsian.experiments.inspection import InspectConfig  # noqa: PLC0415
 
     config = InspectConfig(model=model, **options)
