@@ -160,6 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "command": f"python -m gibbsian.experiments.studies.pruning_times --out {options.out}",
             "machine": describe_machine(torch.device("cpu")),
             "versions": describe_versions(),
+            "seeds": seeds,
             "decoding": against_keys(decoding, powers(256, options.most_keys), seeds, rounds),
             "prefill": against_keys(prefill, powers(256, options.most_queries), seeds, rounds),
             "prefill_at_fixed_zeta": against_zeta(options.most_queries, seeds, rounds),

@@ -9,6 +9,7 @@ def test_a_small_study_writes_times_and_exponents(tmp_path):
     small = ["--most-keys", "512", "--most-queries", "512", "--seeds", "2", "--rounds", "1"]
     pruning_times.main(["--out", str(tmp_path), *small])
     result = json.loads((tmp_path / "pruning-times.json").read_text())
+    assert result["seeds"] == 2
     for part, names in (("decoding", {"softmax", "exact", "index"}), ("prefill", {"exact"})):
         assert result[part]["keys"] == [256, 512]
         for name in names:
