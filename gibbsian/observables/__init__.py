@@ -12,6 +12,8 @@ from gibbsian.observables.linear_spectral import linear_spectral_gaps as linear_
 from gibbsian.observables.linear_spectral import lln_spectral_gaps as lln_spectral_gaps
 from gibbsian.observables.lognormal import LogNormalFit as LogNormalFit
 from gibbsian.observables.lognormal import lognormal_fit as lognormal_fit
+from gibbsian.observables.normality import NormalFit as NormalFit
+from gibbsian.observables.normality import normal_fit as normal_fit
 from gibbsian.observables.relevance import leave_one_out as leave_one_out
 from gibbsian.observables.rows import RowObservables as RowObservables
 from gibbsian.observables.rows import row_observables as row_observables
@@ -28,6 +30,7 @@ __all__ = [
     "EffectiveCorrelation",
     "HeadTemperatures",
     "LogNormalFit",
+    "NormalFit",
     "RowObservables",
     "SparsityResponse",
     "SpectralGap",
@@ -42,6 +45,7 @@ __all__ = [
     "linear_spectral_gaps",
     "lln_spectral_gaps",
     "lognormal_fit",
+    "normal_fit",
     "row_observables",
     "singular_gap",
     "sparsity_response",

@@ -10,31 +10,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from gibbsian._errors import ArgumentError
 from gibbsian._typing import Mask
 from gibbsian.attention.inputs import AttentionInputs, checked_inputs
 from gibbsian.attention.lln.matching import fenton_mean
 from gibbsian.numerics.masked import working_dtype
 from gibbsian.observables.blocks import query_blocks
+from gibbsian.observables.normality import BINS, NormalFit, add_counts, distance_from_counts
 from gibbsian.observables.temperature import head_temperatures
-
-_BINS = 1 << 14
-"""Bins of the standardised $\\log P$: a thousandth of a standard deviation wide."""
-_REACH = 8.0
-"""How many standard deviations they reach to either side; what lies beyond is in the last bin."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class LogNormalFit:
-    """Of the weights of every sample and head; no entry gives 0 everywhere."""
+class LogNormalFit(NormalFit):
+    r"""Of the weights of every sample and head, (batch, heads): $\log P$ over the visible entries.
 
-    mu: Float[Tensor, "batch heads"]
-    r"""Mean of $\log P$ over the visible entries, nats."""
-    sigma: Float[Tensor, "batch heads"]
-    """Standard deviation of it."""
+    In nats; no entry gives 0 everywhere.
+    """
+
     predicted_mu: Float[Tensor, "batch heads"]
     r"""$-\langle \ln n \rangle - \sigma_{sm}^2/2$; n is the number of keys that an entry's row
     sees, N without a mask."""
@@ -42,47 +36,8 @@ class LogNormalFit:
     r"""$\sigma_{sm} = (\sigma_q^2 \sigma_k^2 + C_{cross})^{1/2}$, of `head_temperatures`."""
     fenton_mu: Float[Tensor, "batch heads"]
     r"""`predicted_mu` with Fenton's mean of $\log Z$ instead of its limit for many keys."""
-    distance: Float[Tensor, "batch heads"]
-    r"""Kolmogorov-Smirnov distance of $\log P$ to the fitted normal, in [0, 1], to
-    $4 \cdot 10^{-4}$; 0 where $\sigma = 0$."""
     predicted_distance: Float[Tensor, "batch heads"]
-    r"""The same to the normal with the predicted moments (to $4 \cdot 10^{-4}$ times
-    `sigma/predicted_sigma`)."""
-    num_entries: Int[Tensor, "batch heads"]
-    """Number of visible entries."""
-    counts: Int[Tensor, "batch heads bins"]
-    r"""Histogram of $(\log P - \mu)/\sigma$ on equal bins from -8 to 8; the first and the last also
-    hold what lies beyond."""
-
-    def quantiles(
-        self, probabilities: Float[Tensor, "points"]
-    ) -> tuple[Float[Tensor, "batch heads points"], Float[Tensor, "points"]]:
-        r"""Data of a quantile-quantile plot: `(measured, normal)`, both standardised.
-
-        Args:
-            probabilities: in (0, 1).
-
-        Returns:
-            The quantiles of $(\log P - \mu)/\sigma$, to a bin's width of 0.001, and those of the
-            standard normal.
-
-        Raises:
-            ArgumentError: a probability outside (0, 1).
-        """
-        if not bool(((probabilities > 0) & (probabilities < 1)).all()):
-            raise ArgumentError(
-                f"`probabilities` must lie in (0, 1), got values from {float(probabilities.min())} "
-                f"to {float(probabilities.max())}. Use `torch.linspace(0.01, 0.99, 99)`."
-            )
-        wanted = probabilities.to(self.mu)
-        below = _distribution(self.counts).to(self.mu)
-        places = wanted.expand(*self.mu.shape, -1).contiguous()
-        bins = torch.searchsorted(below.contiguous(), places).clamp_max(_BINS - 1)
-        upper = below.gather(-1, bins)
-        lower = torch.where(bins > 0, below.gather(-1, (bins - 1).clamp_min(0)), 0.0)
-        within = (places - lower) / torch.where(upper > lower, upper - lower, 1.0)
-        measured = -_REACH + (bins + within.clamp(0, 1)) * (2 * _REACH / _BINS)
-        return measured, torch.special.ndtri(wanted)
+    r"""`distance_to` the normal with the predicted moments."""
 
 
 @torch.no_grad()
@@ -146,7 +101,8 @@ def lognormal_fit(
     fenton_mu = -moments.over_entries(fenton_mean(predicted.unsqueeze(-1), num_keys))
     mu, sigma = moments.mean, moments.variance.sqrt()
     counts = _histogram(inputs, mu, sigma)
-    distance = torch.where(sigma > 0, _distance(moments, counts, mu, sigma), 0.0)
+    distance = torch.where(sigma > 0, distance_from_counts(counts, mu, sigma, mu, sigma), 0.0)
+    predicted_distance = distance_from_counts(counts, mu, sigma, predicted_mu, predicted.sqrt())
     return LogNormalFit(
         mu=mu.to(dtype),
         sigma=sigma.to(dtype),
@@ -154,7 +110,7 @@ def lognormal_fit(
         predicted_sigma=predicted.sqrt().to(dtype),
         fenton_mu=fenton_mu.to(dtype),
         distance=distance.to(dtype),
-        predicted_distance=_distance(moments, counts, predicted_mu, predicted.sqrt()).to(dtype),
+        predicted_distance=predicted_distance.to(dtype),
         num_entries=moments.num_entries,
         counts=counts,
     )
@@ -211,28 +167,7 @@ class _Moments:
 
 
 def _histogram(inputs: AttentionInputs, mean: Tensor, deviation: Tensor) -> Tensor:
-    heads = mean.numel()
-    counts = torch.zeros(heads * _BINS, dtype=torch.int64, device=mean.device)
-    offset = torch.arange(heads, device=mean.device).view(mean.shape)[..., None, None] * _BINS
-    unit = torch.where(deviation > 0, deviation, 1.0)[..., None, None]
+    counts = torch.zeros(*mean.shape, BINS, dtype=torch.int64, device=mean.device)
     for _, log_weights, visible in _log_weights(inputs):
-        place = ((log_weights - mean[..., None, None]) / unit + _REACH) * (_BINS / (2 * _REACH))
-        bins = place.clamp(0, _BINS - 1).long() + offset
-        counts += torch.bincount(bins[visible], minlength=heads * _BINS)
-    return counts.view(*mean.shape, _BINS)
-
-
-def _distribution(counts: Tensor) -> Tensor:
-    """Share of the entries below the upper edge of each bin, float64."""
-    return counts.cumsum(dim=-1).double() / counts.sum(dim=-1, keepdim=True).clamp_min(1)
-
-
-def _distance(fit: _Moments, counts: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-    """Kolmogorov-Smirnov distance to a normal, taken at the edges of the bins."""
-    edges = torch.arange(1, _BINS, device=mean.device, dtype=torch.float64)
-    edges = edges * (2 * _REACH / _BINS) - _REACH
-    places = fit.mean.unsqueeze(-1) + fit.variance.sqrt().unsqueeze(-1) * edges
-    smallest = torch.finfo(torch.float64).tiny
-    standard = (places - mean.unsqueeze(-1)) / deviation.clamp_min(smallest).unsqueeze(-1)
-    gaps = (_distribution(counts)[..., :-1] - torch.special.ndtr(standard)).abs()
-    return torch.where(fit.num_entries > 0, gaps.amax(dim=-1), 0.0)
+        add_counts(counts, log_weights.flatten(-2), visible.flatten(-2), mean, deviation)
+    return counts

@@ -1,7 +1,8 @@
 r"""The partition function generates the n-point correlators; so does the deformed potential.
 
 Correlators of an observable a of the states under a row: with a source $\xi$ coupled to a,
-$Z(\xi) = \sum_j e^{x_j + \xi a_j}$ and $\Phi_\zeta(x + \xi a)$.
+$Z(\xi) = \sum_j e^{x_j + \xi a_j}$ and $\Phi_\zeta(x + \xi a)$. The derivatives here are automatic
+ones; the correlators, from the weights alone, are those of `gibbsian.observables.correlators`.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from gibbsian.experiments.claims.intervals import largest_of, mean_of
 from gibbsian.experiments.claims.picture import Panel, Picture, Series, floats
 from gibbsian.normalizers import entmax
 from gibbsian.normalizers.potential import potential
+from gibbsian.observables.correlators import connected_correlator, correlator
 
 IDENTITY = 1e-9
 DIFFERENCES = 1e-4
@@ -33,40 +35,6 @@ def derivatives(function: Callable[[Tensor], Tensor], count: int) -> list[Tensor
         (value,) = torch.autograd.grad(value, xi, create_graph=True)
         found.append(value)
     return found
-
-
-def moments_to_cumulants(m: list[Tensor]) -> list[Tensor]:
-    """The first four cumulants of the first four moments."""
-    m1, m2, m3, m4 = m
-    return [
-        m1,
-        m2 - m1**2,
-        m3 - 3 * m1 * m2 + 2 * m1**3,
-        m4 - 4 * m1 * m3 - 3 * m2**2 + 12 * m1**2 * m2 - 6 * m1**4,
-    ]
-
-
-def escort_correlators(scores: Tensor, observable: Tensor, zeta: float) -> list[Tensor]:
-    r"""Connected correlators to fourth order from the weights alone.
-
-    With $s_n = d^n p/dx^n$, that is $s_1 = p^{1-\zeta}$, $s_2 = (1-\zeta) p^{1-2\zeta}$,
-    $s_3 = (1-\zeta)(1-2\zeta) p^{1-3\zeta}$ on the support, and the level's own response from
-    $\sum p = 1$.
-    """
-    p = entmax(scores, zeta)
-    p, a = p[p > 0], observable[p > 0]
-    s1 = p ** (1 - zeta)
-    s2 = (1 - zeta) * p ** (1 - 2 * zeta)
-    s3 = (1 - zeta) * (1 - 2 * zeta) * p ** (1 - 3 * zeta)
-    y1 = a - (s1 * a).sum() / s1.sum()
-    y2 = -(s2 * y1**2).sum() / s1.sum()
-    y3 = -(s3 * y1**3 + 3 * s2 * y1 * y2).sum() / s1.sum()
-    return [
-        (p * a).sum(),
-        (s1 * y1 * a).sum(),
-        ((s2 * y1**2 + s1 * y2) * a).sum(),
-        ((s3 * y1**3 + 3 * s2 * y1 * y2 + s1 * y3) * a).sum(),
-    ]
 
 
 def plain_derivatives(scores: Tensor, observable: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -117,21 +85,18 @@ def measure(size: Size, seed: int) -> Measured:
     for i, count in product(range(seeds), states):
         generator = torch.Generator().manual_seed(seed + 1000 * count + i)
         scores, a = torch.randn(2, count, generator=generator, dtype=torch.float64)
-        p = scores.softmax(dim=-1)
-        spread = ((p * a**2).sum() - (p * a).sum() ** 2).sqrt()
-        moments = [(p * a**n).sum() for n in ORDERS]
+        spread = connected_correlator(scores, a, a).sqrt()
         full, connected = plain_derivatives(scores, a)
         z = scores.exp().sum()
-        for n, m, c, dz, dlog in zip(
-            ORDERS, moments, moments_to_cumulants(moments), full, connected, strict=True
-        ):
-            note(f"{n}-point, Z", _relative(dz / z, m, spread**n))
-            note(f"{n}-point connected, log Z", _relative(dlog, c, spread**n))
+        for n, dz, dlog in zip(ORDERS, full, connected, strict=True):
+            moment, cumulant = correlator(scores, *[a] * n), connected_correlator(scores, *[a] * n)
+            note(f"{n}-point, Z", _relative(dz / z, moment, spread**n))
+            note(f"{n}-point connected, log Z", _relative(dlog, cumulant, spread**n))
         for zeta in ZETAS:
-            weights = escort_correlators(scores, a, zeta)
             slopes = deformed_derivatives(scores, a, zeta)
-            size_of = weights[1].abs().sqrt()
-            for n, w, d in zip(ORDERS, weights, slopes, strict=True):
+            size_of = connected_correlator(scores, a, a, zeta=zeta).sqrt()
+            for n, d in zip(ORDERS, slopes, strict=True):
+                w = connected_correlator(scores, *[a] * n, zeta=zeta)
                 note(f"{n}-point connected, potential at zeta > 0", _relative(d, w, size_of**n))
             plain = entmax(scores, zeta)
             naive = (plain * a**2).sum() - (plain * a).sum() ** 2

@@ -12,13 +12,10 @@ from torch import Tensor
 from gibbsian.experiments.claims.claim import Claim, Judgement, Measured, Numbers, Size
 from gibbsian.experiments.claims.heads import MODELS, Layer, missing_weights, real_layers
 from gibbsian.experiments.claims.intervals import Estimate, mean_of
-from gibbsian.experiments.claims.matrices import (
-    gaussian_pair,
-    normal_distance,
-    quantiles,
-    softmax_matrix,
-)
-from gibbsian.experiments.claims.picture import Panel, Picture, Series, floats
+from gibbsian.experiments.claims.matrices import gaussian_pair
+from gibbsian.experiments.claims.picture import LEVELS, Panel, Picture, Series, floats
+from gibbsian.observables.lognormal import LogNormalFit, lognormal_fit
+from gibbsian.observables.normality import normal_fit
 from gibbsian.observables.temperature import head_temperatures
 
 HEAD_DIM = 64
@@ -52,16 +49,17 @@ def _real(length: int) -> dict[str, dict[str, list[float]]]:
             temperatures = head_temperatures(layer.query[None].double(), layer.key[None].double())
             predicted = temperatures.softmax[0].double().square().reciprocal()
             table["scores"] += temperatures.score_variance[0].tolist()
-            for entries, variance in zip(_entries(layer), predicted.tolist(), strict=True):
-                measured = entries.var(correction=0).item()
-                table["measured"].append(measured)
-                table["predicted"].append(variance)
-                table["mean"].append(entries.mean().item())
-                some = entries[:: max(1, len(entries) // 20_000)]
-                table["ks"].append(
-                    normal_distance(some, some.mean().item(), some.std(correction=0).item())
-                )
+            fit = normal_fit(_entries(layer))
+            table["measured"] += fit.sigma.square().tolist()
+            table["predicted"] += predicted.tolist()
+            table["mean"] += fit.mu.tolist()
+            table["ks"] += fit.distance.tolist()
     return found
+
+
+def _gaussian(generator: torch.Generator, count: int, sigma: float) -> LogNormalFit:
+    query, key = gaussian_pair(generator, count, HEAD_DIM, sigma)
+    return lognormal_fit(query[None, None], key[None, None])
 
 
 def measure(size: Size, seed: int) -> Measured:
@@ -73,16 +71,11 @@ def measure(size: Size, seed: int) -> Measured:
             found: dict[str, list[float]] = {"variance": [], "mean": [], "fit": [], "predicted": []}
             for i in range(seeds):
                 generator = torch.Generator().manual_seed(seed + i)
-                matrix = softmax_matrix(*gaussian_pair(generator, count, HEAD_DIM, sigma))
-                logs = matrix.log()
-                mean, variance = logs.mean().item(), logs.var(correction=0).item()
-                some = logs.flatten()[:: max(1, logs.numel() // 200_000)]
-                found["variance"].append(variance / sigma**2)
-                found["mean"].append(mean + math.log(count) + sigma**2 / 2)
-                found["fit"].append(normal_distance(some, mean, variance**0.5))
-                found["predicted"].append(
-                    normal_distance(some, -math.log(count) - sigma**2 / 2, sigma)
-                )
+                fit, mean = _gaussian(generator, count, sigma), -math.log(count) - sigma**2 / 2
+                found["variance"].append((fit.sigma / sigma).square().item())
+                found["mean"].append(fit.mu.item() - mean)
+                found["fit"].append(fit.distance.item())
+                found["predicted"].append(fit.distance_to(mean, sigma).item())
             cells[count, sigma] = {name: mean_of(values) for name, values in found.items()}
             where = f"N = {count}, sigma = {sigma:g}"
             numbers[f"variance over predicted, {where}"] = cells[count, sigma]["variance"]
@@ -191,15 +184,16 @@ def _pictures(
     generator = torch.Generator().manual_seed(seed)
     lines = []
     for sigma in (1.0, 3.0):
-        logs = softmax_matrix(*gaussian_pair(generator, max(counts), HEAD_DIM, sigma)).log()
-        lines.append((f"Gaussian, σ = {sigma:g}", logs))
+        fit = _gaussian(generator, max(counts), sigma)
+        lines.append((f"Gaussian, σ = {sigma:g}", *fit.quantiles(LEVELS)))
     for model in real:
         layers = real_layers(model, length)
-        lines.append((f"{model}, middle layer, head 0", _entries(layers[len(layers) // 2])[0]))
-    qq = []
-    for name, logs in lines:
-        x, y = quantiles((logs - logs.mean()) / logs.std())
-        qq.append(Series(name=name, x=floats(x), y=floats(y), style="points"))
+        head = normal_fit(_entries(layers[len(layers) // 2])[0])
+        lines.append((f"{model}, middle layer, head 0", *head.quantiles(LEVELS)))
+    qq = [
+        Series(name=name, x=floats(normal), y=floats(measured.flatten()), style="points")
+        for name, measured, normal in lines
+    ]
     ends = (-2.5, 2.5)
     qq.append(Series(name="normal", x=ends, y=ends, style="dashed"))
     panels = [

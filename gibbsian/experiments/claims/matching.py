@@ -14,13 +14,12 @@ from gibbsian.experiments.claims.matrices import (
     histogram,
     lln_matrix,
     matched_lln,
-    normal_distance,
-    quantiles,
     sample_distance,
     softmax_matrix,
     unmatched_lln,
 )
-from gibbsian.experiments.claims.picture import Panel, Picture, Series, floats
+from gibbsian.experiments.claims.picture import LEVELS, Panel, Picture, Series, floats
+from gibbsian.observables.normality import normal_fit
 
 HEAD_DIMS = (32, 64, 128)
 PUBLISHED = {32: 0.154, 64: 0.12, 128: 0.094}
@@ -222,17 +221,15 @@ def measure_matched(size: Size, seed: int) -> Measured:
             generator = torch.Generator().manual_seed(seed + i)
             query, key = gaussian_pair(generator, count, HEAD_DIM, sigma)
             softmax = softmax_matrix(query, key).log()
+            expected = normal_fit(softmax.flatten())
             for name, kernel in (("matched", matched_lln), ("scales 1", unmatched_lln)):
                 logs = kernel(query, key).log()
-                mean, variance = logs.mean().item(), logs.var(correction=0).item()
-                softmax_variance = softmax.var(correction=0).item()
+                fit = normal_fit(logs.flatten())
                 for label, value in {
-                    "variance over softmax's": variance / softmax_variance,
-                    "mean minus softmax's, nats": mean - softmax.mean().item(),
+                    "variance over softmax's": (fit.sigma / expected.sigma).square().item(),
+                    "mean minus softmax's, nats": (fit.mu - expected.mu).item(),
                     "distance from softmax": sample_distance(logs[:100], softmax[:100]),
-                    "distance from the fitted normal": normal_distance(
-                        logs[:100], mean, variance**0.5
-                    ),
+                    "distance from the fitted normal": fit.distance.item(),
                 }.items():
                     found.setdefault(f"{label}, {name}", []).append(value)
         for name, values in found.items():
@@ -257,8 +254,16 @@ def _matched_pictures(seed: int, count: int, numbers: Numbers) -> tuple[Picture,
     for name, logs in samples.items():
         x, y = histogram(logs)
         shapes.append(Series(name=name, x=floats(x), y=floats(y)))
-        x, y = quantiles(logs)
-        lines.append(Series(name=name, x=floats(x), y=floats(y), style="points"))
+        fit = normal_fit(logs.flatten())
+        measured, normal = fit.quantiles(LEVELS)
+        lines.append(
+            Series(
+                name=name,
+                x=floats(normal),
+                y=floats(fit.mu + fit.sigma * measured),
+                style="points",
+            )
+        )
     variances = []
     for name in ("matched", "scales 1"):
         found = [numbers[f"variance over softmax's, {name}, sigma = {s:g}"] for s in SIGMAS]

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
-from scipy.stats import norm
 from torch import Tensor
 
 from gibbsian.attention.lln import matched_scales
@@ -87,29 +86,12 @@ def mean_entropy(weights: Float[Tensor, "*batch rows states"]) -> Float[Tensor, 
     return entropy
 
 
-def normal_distance(sample: Tensor, mean: float, deviation: float) -> float:
-    """Kolmogorov-Smirnov distance of a sample's distribution from a normal one."""
-    ordered = sample.flatten().double().sort().values
-    cdf = torch.from_numpy(norm.cdf(ordered.numpy(), loc=mean, scale=max(deviation, 1e-300)))
-    ranks = torch.arange(len(ordered) + 1, dtype=torch.float64) / len(ordered)
-    above, below = (ranks[1:] - cdf).max(), (cdf - ranks[:-1]).max()
-    return float(torch.maximum(above, below))
-
-
 def sample_distance(a: Tensor, b: Tensor) -> float:
     """Kolmogorov-Smirnov distance of two samples."""
     a, b = a.flatten().sort().values, b.flatten().sort().values
     points = torch.cat([a, b])
     shares = [torch.searchsorted(x, points, right=True) / len(x) for x in (a, b)]
     return float((shares[0] - shares[1]).abs().max())
-
-
-def quantiles(sample: Tensor, count: int = 99) -> tuple[Tensor, Tensor]:
-    """Quantiles of the standard normal, and of the sample, for a QQ plot."""
-    levels = torch.linspace(0, 1, count + 2, dtype=torch.float64)[1:-1]
-    ordered = sample.flatten().double().sort().values
-    picked = ordered[(levels * (len(ordered) - 1)).round().long()]
-    return torch.from_numpy(norm.ppf(levels.numpy())), picked
 
 
 def histogram(sample: Tensor, bins: int = 60) -> tuple[Tensor, Tensor]:

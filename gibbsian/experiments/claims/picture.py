@@ -4,8 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, SupportsFloat
 
+import torch
 from torch import Tensor
 
+LEVELS = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
+"""Of the quantiles in a QQ plot."""
 Scale = Literal["linear", "log"]
 Style = Literal["line", "dashed", "points", "steps"]
 

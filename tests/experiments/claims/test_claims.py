@@ -8,6 +8,7 @@ import pytest
 
 from gibbsian._errors import DataError
 from gibbsian.experiments.claims import Estimate, all_claims, heads
+from gibbsian.experiments.studies import pruning_times
 
 ROOT = Path(__file__).parents[3]
 RESULTS = ROOT / "results" / "claims.json"
@@ -82,6 +83,49 @@ def test_the_pruning_study_is_read_where_it_is(monkeypatch):
     monkeypatch.chdir(ROOT)
     found = all_claims()["A3"].run("quick", 0)
     assert "keys read, SmolLM2-135M" in found.why
+    study = json.loads((ROOT / "results" / "pruning.json").read_text())
+    (source,) = (
+        s for s in study["sources"] if s["source"] == "SmolLM2-135M" and s["mode"] == "decode"
+    )
+    # the cascade reads least
+    reads = source["filters"]["cascade"]["reads"]["against_keys"]
+    visits = source["by_varentropy"]["cascade"]
+    for name, exponent, interval in (
+        ("n of the keys read", reads["exponent"], reads["interval"]),
+        ("V of the keys visited", visits["exponent"], visits["exponent_interval"]),
+    ):
+        e = found.measurement[f"exponent in {name}, SmolLM2-135M, decoding"]
+        assert (e.value, [e.low, e.high], e.count) == (exponent, interval, 90)
+
+
+def test_times_are_read_as_their_study_writes_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    silent = all_claims()["A3"].run("quick", 0)
+    assert "results/pruning-times.json" in silent.missing
+    assert "In time" not in silent.why
+    small = ["--most-keys", "512", "--most-queries", "512", "--seeds", "2", "--rounds", "1"]
+    pruning_times.main(["--out", "results", *small])
+    times = json.loads(Path("results", "pruning-times.json").read_text())
+    found = all_claims()["A3"].run("quick", 0)
+    assert found.verdict == silent.verdict
+    assert "pruning-times" not in found.missing
+    assert "up to 512 keys" in found.scale
+    row, rows = "the time of decoding a row", "the time of prefill, n rows"
+    expected = {
+        f"exponent in n of {row}, softmax": times["decoding"]["softmax"],
+        f"exponent in n of {row}, exact": times["decoding"]["exact"],
+        f"exponent in n of {row}, index": times["decoding"]["index"],
+        f"exponent in n of {rows}, softmax": times["prefill"]["softmax"],
+        f"exponent in n of {rows}, exact": times["prefill"]["exact"],
+        f"exponent in ζ of {rows}": times["prefill_at_fixed_zeta"],
+        f"exponent in V of {rows}, ζ = 0.5": times["prefill_of_one_spread"],
+    }
+    assert {name for name in found.measurement if "time" in name} == set(expected)
+    for name, fit in expected.items():
+        e = found.measurement[name]
+        assert (e.value, [e.low, e.high]) == (fit["exponent"], fit["interval"])
+        assert (e.count, e.over) == (2, "seeds")
+        assert f"^{e.value:.2f}" in found.why.partition("In time, ")[2]
 
 
 def test_the_committed_verdicts_follow_from_the_committed_numbers():

@@ -3,12 +3,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.stats import ks_2samp, kstest, spearmanr
+from scipy.stats import ks_2samp, spearmanr
 
-from gibbsian.experiments.claims.correlators import moments_to_cumulants
 from gibbsian.experiments.claims.interpolation import exponent, sorted_sparsemax
 from gibbsian.experiments.claims.intervals import largest_of, mean_of, rank_correlation, slope
-from gibbsian.experiments.claims.matrices import KERNELS, normal_distance, sample_distance
+from gibbsian.experiments.claims.matrices import KERNELS, sample_distance
 from gibbsian.experiments.claims.spectra import circulant, doubly_stochastic
 from gibbsian.normalizers import entmax
 
@@ -40,18 +39,12 @@ def test_slopes_and_ranks():
     assert rank_correlation(x, [7.0] * 4) == 0
 
 
-def test_distances_are_kolmogorov_and_smirnov_s():
+def test_the_distance_of_two_samples_is_kolmogorov_and_smirnov_s():
     generator = np.random.default_rng(0)
     a, b = generator.normal(0.2, 1.3, 500), generator.exponential(size=300)
-    assert normal_distance(torch.tensor(a), 0.0, 1.0) == pytest.approx(kstest(a, "norm").statistic)
     assert sample_distance(torch.tensor(a), torch.tensor(b)) == pytest.approx(
         ks_2samp(a, b).statistic
     )
-
-
-def test_all_cumulants_of_a_poisson_variable_are_its_mean():
-    moments = [torch.tensor(m, dtype=torch.float64) for m in (2.0, 6.0, 22.0, 94.0)]
-    assert [float(c) for c in moments_to_cumulants(moments)] == [2, 2, 2, 2]
 
 
 def test_the_exponent_tells_a_jump_from_a_slope():
