@@ -1,7 +1,9 @@
 r"""A few queries at a time: for what has to look at whole rows without holding all of them."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +17,23 @@ from gibbsian.statistics.fused import fused_gibbs_statistics
 
 _BLOCK_NUMBERS = 1 << 22
 """Scores of a block, over batch and heads: 16 MiB in float32."""
+
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+
+def without_autocast(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+    """A function of `query` (first) and more that computes the same inside `torch.autocast`."""
+
+    @functools.wraps(function)
+    def wrapped(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        query = args[0] if args else kwargs["query"]
+        device = query.device.type if isinstance(query, Tensor) else "cpu"
+        with torch.autocast(device, enabled=False):
+            return function(*args, **kwargs)
+
+    return wrapped
 
 
 def query_blocks(inputs: AttentionInputs) -> Iterator[tuple[slice, AttentionInputs]]:

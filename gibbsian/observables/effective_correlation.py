@@ -14,7 +14,7 @@ from gibbsian._typing import Mask
 from gibbsian.attention.inputs import checked_inputs
 from gibbsian.normalizers.fused import fused_entmax
 from gibbsian.numerics.masked import working_dtype
-from gibbsian.observables.blocks import query_blocks
+from gibbsian.observables.blocks import query_blocks, without_autocast
 from gibbsian.observables.matrix import row_sparsity
 
 
@@ -33,6 +33,7 @@ class EffectiveCorrelation:
 
 
 @torch.no_grad()
+@without_autocast
 def effective_correlation(
     query: Float[Tensor, "batch heads queries head_dim"],
     key: Float[Tensor, "batch key_heads keys head_dim"],
@@ -86,13 +87,7 @@ def effective_correlation(
     )
     sparsity = row_sparsity(zeta, inputs.query)
     full = (*inputs.query.shape[:3], inputs.key.shape[2])
-    try:
-        relevant = relevant.expand(full)
-    except RuntimeError:
-        raise ArgumentError(
-            f"`relevant` must broadcast to (batch, heads, queries, keys) {full}, got "
-            f"{tuple(relevant.shape)}. One set a sample is `relevant[:, None, None, :]`."
-        ) from None
+    relevant = expanded_relevance(relevant, full)
     shape = (*full[:3], inputs.value.shape[-1])
     outputs, restricted = (inputs.value.new_zeros(shape) for _ in range(2))
     kept, leakage, cross = (inputs.query.new_zeros(full[:3]) for _ in range(3))
@@ -117,6 +112,26 @@ def effective_correlation(
         leakage=leakage,
         cross_correlation=cross,
     )
+
+
+def expanded_relevance(relevant: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
+    """The set of relevant keys of every row, checked.
+
+    Raises:
+        ArgumentError: not boolean, or not broadcastable to (batch, heads, queries, keys).
+    """
+    if relevant.dtype != torch.bool:
+        raise ArgumentError(
+            f"`relevant` must be boolean, True = relevant, got {relevant.dtype}. "
+            "Of numbers, `relevant > 0` is."
+        )
+    try:
+        return relevant.expand(shape)
+    except RuntimeError:
+        raise ArgumentError(
+            f"`relevant` must broadcast to (batch, heads, queries, keys) {shape}, got "
+            f"{tuple(relevant.shape)}. One set a sample is `relevant[:, None, None, :]`."
+        ) from None
 
 
 def _pearson(left: Tensor, right: Tensor, counted: Tensor) -> Float[Tensor, "batch heads"]:

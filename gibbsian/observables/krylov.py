@@ -21,7 +21,7 @@ class DominantEigenvalue:
     """What Arnoldi's method found for each sample and head."""
 
     value: Complex[Tensor, "batch heads"]
-    """The Ritz value of largest modulus."""
+    """The Ritz value of largest modulus; NaN where products are not finite."""
     residual: Float[Tensor, "batch heads"]
     r"""$|A x - \lambda x|$ for its unit vector x."""
     converged: Bool[Tensor, "batch heads"]
@@ -70,7 +70,7 @@ def dominant_eigenvalue(
         small[:, :, step, step - 1] = rest
         if step in (check, steps):
             found = _ritz(small[:, :, :step, :step], rest, tolerance, squared)
-            if step == steps or bool(found.converged.all()):
+            if step == steps or bool((found.converged | found.value.isnan()).all()):
                 return found
             check = min(steps, step + max(4, step // 4))
         if step + 1 >= len(basis):
@@ -85,11 +85,12 @@ def _unit(vector: Tensor, length: Tensor) -> Tensor:
 
 
 def _ritz(small: Tensor, rest: Tensor, tolerance: float, squared: bool) -> DominantEigenvalue:
-    values, vectors = torch.linalg.eig(small)
+    finite = small.isfinite().all(dim=-1).all(dim=-1)
+    values, vectors = torch.linalg.eig(torch.where(finite[..., None, None], small, 0.0))
     largest = values.abs().argmax(dim=-1, keepdim=True)
-    value = values.gather(-1, largest).squeeze(-1)
+    value = torch.where(finite, values.gather(-1, largest).squeeze(-1), torch.nan)
     share = vectors[..., -1, :].gather(-1, largest).squeeze(-1).abs()
-    residual = rest.double() * share
+    residual = torch.where(finite, rest.double() * share, torch.nan)
     if squared:
         root = value.abs().sqrt()
         residual = torch.where(residual > 0, residual / root, residual)

@@ -14,6 +14,7 @@ from gibbsian.attention.inputs import checked_inputs
 from gibbsian.attention.lln.inputs import LLNInputs
 from gibbsian.attention.lln.scales import default_scales
 from gibbsian.attention.lln.state import finite, query_features
+from gibbsian.observables.blocks import without_autocast
 from gibbsian.observables.spectral import SpectralGap
 
 
@@ -70,6 +71,7 @@ def linear_spectral_gaps(
 
 
 @torch.no_grad()
+@without_autocast
 def lln_spectral_gaps(
     query: Float[Tensor, "batch heads queries head_dim"],
     key: Float[Tensor, "batch key_heads keys head_dim"],

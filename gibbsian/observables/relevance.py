@@ -12,7 +12,7 @@ from gibbsian.attention.inputs import AttentionInputs, checked_inputs
 from gibbsian.normalizers import softmax
 from gibbsian.normalizers.fused import fused_entmax
 from gibbsian.numerics.masked import working_dtype
-from gibbsian.observables.blocks import query_blocks
+from gibbsian.observables.blocks import query_blocks, without_autocast
 from gibbsian.observables.matrix import row_sparsity
 
 _BLOCK_NUMBERS = 1 << 22
@@ -20,6 +20,7 @@ _BLOCK_NUMBERS = 1 << 22
 
 
 @torch.no_grad()
+@without_autocast
 def leave_one_out(
     query: Float[Tensor, "batch heads queries head_dim"],
     key: Float[Tensor, "batch key_heads keys head_dim"],

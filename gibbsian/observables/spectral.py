@@ -19,6 +19,7 @@ from gibbsian._dispatch import Backend
 from gibbsian._errors import ArgumentError
 from gibbsian._typing import Mask
 from gibbsian.attention.inputs import checked_inputs
+from gibbsian.observables.blocks import without_autocast
 from gibbsian.observables.krylov import dominant_eigenvalue
 from gibbsian.observables.matrix import AttentionMatrix, VectorMap
 
@@ -37,12 +38,12 @@ class SpectralGap:
 
     @classmethod
     def exact(cls, magnitude: Float[Tensor, "*batch"]) -> "SpectralGap":
-        """A magnitude that no iteration has found."""
+        """A magnitude that no iteration has found; NaN does not count as converged."""
         magnitude = magnitude.double()
         return cls(
             magnitude=magnitude,
             residual=torch.zeros_like(magnitude),
-            converged=torch.ones_like(magnitude, dtype=torch.bool),
+            converged=~magnitude.isnan(),
         )
 
     @property
@@ -52,6 +53,7 @@ class SpectralGap:
 
 
 @torch.no_grad()
+@without_autocast
 def eigenvalue_gap(
     query: Float[Tensor, "batch heads queries head_dim"],
     key: Float[Tensor, "batch key_heads keys head_dim"],
@@ -82,7 +84,8 @@ def eigenvalue_gap(
         backend: of the products: "auto", "reference" (blocks of queries) or "cpu".
 
     Returns:
-        `SpectralGap`. A single position has $\lambda_2 = 0$.
+        `SpectralGap`. A single position has $\lambda_2 = 0$; a head with a NaN has NaN, not
+        converged.
 
     Raises:
         ArgumentError: inputs that do not fit, another number of queries than keys, or a position
@@ -125,6 +128,7 @@ def eigenvalue_gap(
 
 
 @torch.no_grad()
+@without_autocast
 def singular_gap(
     query: Float[Tensor, "batch heads queries head_dim"],
     key: Float[Tensor, "batch key_heads keys head_dim"],
@@ -219,6 +223,7 @@ def dense_spectral_gaps(
         )
     if weights.shape[-1] == 0:
         return SpectralGap.exact(sums.sum(dim=-1)), SpectralGap.exact(sums.sum(dim=-1))
+    weights = weights.double()
     centred = weights - weights.mean(dim=-2, keepdim=True)
     eigenvalues = torch.linalg.eigvals(centred).abs().amax(dim=-1)
     return SpectralGap.exact(eigenvalues), SpectralGap.exact(torch.linalg.svdvals(centred)[..., 0])
@@ -268,4 +273,5 @@ def _of_diagonal(diagonal: Tensor) -> SpectralGap:
     if diagonal.shape[-1] < 2:
         return SpectralGap.exact(diagonal.new_zeros(diagonal.shape[:-1]))
     # the first present row sees itself only: one eigenvalue is 1
-    return SpectralGap.exact(diagonal.topk(2, dim=-1).values[..., 1])
+    second = diagonal.topk(2, dim=-1).values[..., 1]
+    return SpectralGap.exact(torch.where(diagonal.isnan().any(dim=-1), torch.nan, second))

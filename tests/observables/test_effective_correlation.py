@@ -6,7 +6,7 @@ import torch
 
 from gibbsian._errors import ArgumentError
 from gibbsian.observables import blocks
-from gibbsian.observables.effective_correlation import effective_correlation
+from gibbsian.observables.effective_correlation import effective_correlation, expanded_relevance
 from tests.oracles import relevance as oracle
 from tests.tolerances import assert_identity, assert_slope
 
@@ -96,3 +96,15 @@ def test_relevant_keys_must_fit():
     message = r"`relevant` must broadcast to \(batch, heads, queries, keys\) \(2, 4, 6, 9\)"
     with pytest.raises(ArgumentError, match=message):
         effective_correlation(query, key, value, torch.rand(2, 9) > 0.5, enable_gqa=True)
+    with pytest.raises(ArgumentError, match=r"`relevant` must be boolean.*got torch.float32"):
+        expanded_relevance(torch.ones(9), (2, 4, 6, 9))
+
+
+def test_autocast_changes_nothing():
+    query, key, value = (tensor.float() for tensor in inputs())
+    relevant = torch.arange(9) < 4
+    outside = effective_correlation(query, key, value, relevant, enable_gqa=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = effective_correlation(query, key, value, relevant, enable_gqa=True)
+    assert torch.equal(inside.correlation, outside.correlation)
+    assert torch.equal(inside.leakage, outside.leakage)

@@ -133,3 +133,10 @@ def test_absent_positions_are_deleted_whatever_their_features():
     found = linear_spectral_gaps(query, key, present[None, None])
     for gap, alone in zip(found, expected, strict=True):
         assert_identity(gap.magnitude, alone.magnitude)
+
+
+def test_autocast_changes_nothing():
+    query, key = torch.randn(2, 1, 2, 20, 8).unbind(0)
+    outside = lln_spectral_gaps(query, key)[0].magnitude
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(lln_spectral_gaps(query, key)[0].magnitude, outside)

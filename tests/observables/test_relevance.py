@@ -72,3 +72,10 @@ def test_without_queries_or_keys(queries, keys):
 def test_zeta_out_of_range():
     with pytest.raises(ArgumentError, match=r"`zeta` must lie in \[0, 1\]"):
         leave_one_out(*inputs(), zeta=1.2, enable_gqa=True)
+
+
+def test_autocast_changes_nothing():
+    query, key, value = (tensor.float() for tensor in inputs())
+    outside = leave_one_out(query, key, value, enable_gqa=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(leave_one_out(query, key, value, enable_gqa=True), outside)

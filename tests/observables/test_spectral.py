@@ -256,6 +256,30 @@ def test_arguments_out_of_range(arguments, message):
             gap(*inputs(), **arguments)
 
 
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_a_nan_stays_in_its_head(is_causal):
+    query, key = inputs(batch=1, queries=20)
+    query[0, 1, 3, 2] = torch.nan
+    for gap in (eigenvalue_gap, singular_gap):
+        found = gap(query, key, is_causal=is_causal)
+        assert found.gap.isnan().tolist() == [[False, True, False]]
+        assert found.converged.tolist() == [[True, False, True]]
+
+
+def test_autocast_changes_nothing():
+    query, key = inputs(queries=20)
+    for gap in (eigenvalue_gap, singular_gap):
+        outside = gap(query.float(), key.float()).magnitude
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(gap(query.float(), key.float()).magnitude, outside)
+            assert torch.equal(gap(query=query.float(), key=key.float()).magnitude, outside)
+
+
+def test_dense_weights_in_half_precision():
+    for found in dense_spectral_gaps(torch.full((4, 4), 0.25, dtype=torch.bfloat16)):
+        assert_identity(found.gap, torch.tensor(1.0))
+
+
 def test_dense_weights_are_checked():
     with pytest.raises(ArgumentError, match="`weights` must be square, got 2 x 3"):
         dense_spectral_gaps(torch.full((2, 3), 1 / 3))
