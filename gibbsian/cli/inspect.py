@@ -86,8 +86,11 @@ def _run(config: "InspectConfig", output: Path, baseline: Path | None) -> None:
     )
     from gibbsian.experiments.inspection.folder import REPORT  # noqa: PLC0415
     from gibbsian.reports.inspection import inspection_page  # noqa: PLC0415
+    from gibbsian.reports.inspection.schema import check_inspection  # noqa: PLC0415
 
     earlier = None if baseline is None else load_inspection(baseline)
+    if earlier is not None:  # now, not after minutes of work
+        check_inspection(earlier, "baseline")
     bar = LayerBar(Console(stderr=True))
     with whole_folder(output) as folder, bar.progress:
         inspection = inspect_model(config, folder, command=_command(config, baseline), observer=bar)

@@ -199,9 +199,16 @@ def test_a_model_for_the_other_input(refused, llama, text, tmp_path):
     assert "must be a language model" in refused(small.vit(tmp_path / "vit"), "--text", text)
 
 
-def test_a_file_that_is_no_image(refused, text, tmp_path):
+def test_a_file_that_is_no_image(refused, text, tmp_path, monkeypatch):
     vit = small.vit(tmp_path / "vit")
     assert "images that Pillow reads" in refused(vit, "--images", text)
+    whole = small.image(tmp_path / "a.png").read_bytes()
+    damaged = tmp_path / "damaged.png"
+    for content in (whole[:60], whole.replace(b"IDAT", b"I\0AT"), whole[:100] + b"!" + whole[101:]):
+        damaged.write_bytes(content)
+        assert "`--images` must be" in refused(vit, "--images", damaged)
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
+    assert "images that Pillow reads" in refused(vit, "--images", tmp_path / "a.png")
     assert "No such file" in refused(vit, "--images", tmp_path / "none.png")
 
 
@@ -219,6 +226,9 @@ def test_no_inspection_as_baseline(refused, llama, text, tmp_path):
     for content in ("{", "[]", '{"schema": 99}'):
         (tmp_path / "other" / "inspection.json").write_text(content)
         assert "schema 1" in refused(llama, *baseline, tmp_path / "other")
+    # before anything is read: there is no such model
+    (tmp_path / "other" / "inspection.json").write_text('{"schema": 1}')
+    assert "`model` of the baseline" in refused("./none", *baseline, tmp_path / "other")
 
 
 def test_a_folder_that_cannot_be_written(monkeypatch, capsys, llama, text, tmp_path):
@@ -234,6 +244,22 @@ def test_a_folder_that_cannot_be_written(monkeypatch, capsys, llama, text, tmp_p
         assert said in line
         assert "`--output` must be" in line
     assert (tmp_path / "file").read_text() == ""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path / "mounted")
+    (tmp_path / "mounted").mkdir()
+    for output in (".", tmp_path / "mounted"):
+        assert run(monkeypatch, llama, "--text", text, "--output", output) == 2
+        assert "working directory" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_link_to_an_empty_folder(monkeypatch, llama, text, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    options = ("--text", text, "--tokens", 8, "--output", tmp_path / "link")
+    assert run(monkeypatch, llama, *options) == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "report.html").exists()
 
 
 STRIKE = """

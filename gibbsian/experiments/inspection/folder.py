@@ -22,7 +22,8 @@ def whole_folder(target: Path) -> Iterator[Path]:
     """A folder to write in that takes its name when the block ends, and vanishes if it fails.
 
     Args:
-        target: must not exist, or be an empty folder.
+        target: must not exist, or be an empty folder that can be replaced: no mount point, and not
+            the working directory.
 
     Yields:
         A hidden folder beside it.
@@ -30,31 +31,37 @@ def whole_folder(target: Path) -> Iterator[Path]:
     Raises:
         ArgumentError: `target` is in use, or nothing can be written there.
     """
-    aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        in_use = target.exists() and (not target.is_dir() or any(target.iterdir()))
-        if not in_use:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            aside.mkdir()
+        # a link would be replaced instead of the folder that it names
+        target = target.resolve()
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise ArgumentError(
+                f"`--output` must be a new or empty folder, got {target}. Give another one."
+            )
+        if target.is_mount() or target == Path.cwd():
+            raise ArgumentError(
+                f"`--output` must be a folder that can be replaced, got {target}, which is a mount "
+                "point or the working directory. Give a new folder inside it."
+            )
+        aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside.mkdir()
     except OSError as error:
-        raise ArgumentError(
-            f"`--output` must be a folder that can be written, got {target}: {error.strerror}. "
-            "Give another folder."
-        ) from None
-    if in_use:
-        raise ArgumentError(
-            f"`--output` must be a new or empty folder, got {target}. Give another one."
-        )
+        raise _not_writable(target, error) from None
     try:
         yield aside
         aside.replace(target)
     except OSError as error:
-        raise ArgumentError(
-            f"`--output` must be a folder that can be written, got {target}: {error.strerror}. "
-            "Give another folder."
-        ) from None
+        raise _not_writable(target, error) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _not_writable(target: Path, error: OSError) -> ArgumentError:
+    return ArgumentError(
+        f"`--output` must be a folder that can be written, got {target}: "
+        f"{error.strerror or error}. Give another folder."
+    )
 
 
 def load_inspection(folder: Path) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def image_sample(subject: Subject, path: Path) -> Sample:
     try:
         with Image.open(path) as image:
             pixels = subject.processor(images=image.convert("RGB"), return_tensors="pt")
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, Image.DecompressionBombError):
         raise DataError(
             f"`--images` must be images that Pillow reads, got {path}. Give PNG or JPEG files."
         ) from None
