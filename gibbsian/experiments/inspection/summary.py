@@ -79,7 +79,9 @@ class Summary:
         quota = max(1, MAX_POINTS // (self._layers * heads * self._inputs))
         if len(several) == 0:
             return
-        chosen = several[np.linspace(0, len(several) - 1, quota).round().astype(int)]
+        last = len(several) - 1
+        places = np.linspace(0, last, quota) if quota > 1 else np.array([last / 2])
+        chosen = several[places.round().astype(int)]
         for row in np.unique(chosen):
             zeta, measured, predicted = (
                 float(rows[name][row])
