@@ -31,7 +31,8 @@ def capture(model: PreTrainedModel, callback: Callback) -> Iterator[dict[str, nn
     The outputs stay what they were: a gibbsian attention keeps computing with it, everything else
     with torch's `scaled_dot_product_attention`, whatever implementation the model was set to
     (restored at the end). A call whose keys are hidden by padding alone comes with a mask of one
-    row, a causal one without a mask: nothing of size N x N is made, but by models with windows.
+    row, a causal one without a mask. Windows, and causality together with padding, bring a boolean
+    N x N mask of transformers' own; nothing else of that size is made.
 
     Args:
         model: a transformers model; not to be captured twice at a time.
