@@ -47,13 +47,12 @@ class NormalFit:
         Returns:
             In [0, 1], to $4 \cdot 10^{-4}$ times `sigma/deviation`.
         """
-        place = {"dtype": torch.float64, "device": self.mu.device}
+
+        def moment(value: float | Tensor) -> Tensor:
+            return torch.as_tensor(value, dtype=torch.float64, device=self.mu.device)
+
         found = distance_from_counts(
-            self.counts,
-            self.mu.double(),
-            self.sigma.double(),
-            torch.as_tensor(mean, **place),
-            torch.as_tensor(deviation, **place),
+            self.counts, self.mu.double(), self.sigma.double(), moment(mean), moment(deviation)
         )
         return found.to(self.mu)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gibbsian._errors import DataError
-from gibbsian.experiments.claims import Estimate, all_claims, heads
+from gibbsian.experiments.claims import Estimate, all_claims, correlators, heads
 from gibbsian.experiments.studies import pruning_times
 
 ROOT = Path(__file__).parents[3]
@@ -126,6 +126,14 @@ def test_times_are_read_as_their_study_writes_them(tmp_path, monkeypatch):
         assert (e.value, [e.low, e.high]) == (fit["exponent"], fit["interval"])
         assert (e.count, e.over) == (2, "seeds")
         assert f"^{e.value:.2f}" in found.why.partition("In time, ")[2]
+
+
+@pytest.mark.parametrize("name", ["correlator", "connected_correlator"])
+def test_the_oracle_of_the_correlators_is_not_the_correlators(name, monkeypatch):
+    """E1 asks automatic derivatives: a wrong observable does not pass."""
+    right = getattr(correlators, name)
+    monkeypatch.setattr(correlators, name, lambda *a, **o: right(*a, **o) * (1 + 1e-6))
+    assert all_claims()["E1"].run("quick", 0).verdict == "does not hold"
 
 
 def test_the_committed_verdicts_follow_from_the_committed_numbers():
