@@ -1,15 +1,13 @@
 """One self-contained HTML page of an inspection: nothing is loaded, nothing is sent."""
 
-import base64
-import hashlib
 import json
 import re
 from collections.abc import Mapping
 from html import escape
-from importlib import resources
 from string import Template
 from typing import Any
 
+from gibbsian.reports.assets import asset, content_hash
 from gibbsian.reports.inspection.compact import QUADRANTS, compacted, model_name
 from gibbsian.reports.inspection.findings import Finding, find
 from gibbsian.reports.inspection.quantities import described
@@ -42,9 +40,13 @@ def inspection_page(
     check_inspection(inspection, "inspection")
     if baseline is not None:
         check_inspection(baseline, "baseline")
-    style = _asset("page.css")
-    script = '"use strict";\n(() => {\n' + "\n".join(_asset(f"{s}.js") for s in _SCRIPTS) + "})();"
-    page = Template(_asset("template.html")).substitute(
+    style = asset("inspection/assets/page.css")
+    script = (
+        '"use strict";\n(() => {\n'
+        + "\n".join(asset(f"inspection/assets/{s}.js") for s in _SCRIPTS)
+        + "})();"
+    )
+    page = Template(asset("inspection/assets/template.html")).substitute(
         title=escape(f"{model_name(inspection)}: attention, inspected"),
         model=escape(model_name(inspection)),
         facts=_facts(inspection, baseline),
@@ -52,8 +54,8 @@ def inspection_page(
         glossary=_glossary(inspection),
         settings=escape(_settings(inspection, baseline)),
         data=script_json(_data(inspection, baseline)),
-        policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; "
-        f"script-src {_hash(script)}; base-uri 'none'; form-action 'none'",
+        policy=f"default-src 'none'; img-src data:; style-src {content_hash(style)}; "
+        f"script-src {content_hash(script)}; base-uri 'none'; form-action 'none'",
         style=style,
         script=script,
     )
@@ -154,13 +156,3 @@ def _settings(inspection: Mapping[str, Any], baseline: Mapping[str, Any] | None)
     if baseline is not None:
         settings["baseline"] = {key: baseline[key] for key in ("model", *kept) if key in baseline}
     return json.dumps(settings, indent=2, ensure_ascii=False)
-
-
-def _asset(name: str) -> str:
-    asset = resources.files("gibbsian.reports.inspection") / "assets" / name
-    return asset.read_text(encoding="utf-8")
-
-
-def _hash(content: str) -> str:
-    digest = hashlib.sha256(content.encode("utf-8")).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
