@@ -32,6 +32,9 @@ _UNREADABLE = (
 )
 """What the readers of damaged, foreign or missing files raise."""
 
+_PLAIN = {"trust_remote_code": False}
+"""A model that brings code of its own is refused; transformers would ask whether to run it."""
+
 
 def model_source(name: str) -> dict[str, Any]:
     """Arguments of `from_pretrained`.
@@ -51,13 +54,13 @@ def model_source(name: str) -> dict[str, Any]:
                 f"`model` must be a GGUF file, but {path} does not begin like one. Download it "
                 "again."
             )
-        return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+        return {**_PLAIN, "pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     if not path.exists() and (path.is_absolute() or name.startswith(".") or name.count("/") > 1):
         raise DataError(
             f"`model` must be a hub name, a folder or a .gguf file, got {name}, which does not "
             "exist. Check the path."
         )
-    return {"pretrained_model_name_or_path": name}
+    return {**_PLAIN, "pretrained_model_name_or_path": name}
 
 
 def read_model_files(name: str, read: Callable[..., Any], source: dict[str, Any]) -> Any:
