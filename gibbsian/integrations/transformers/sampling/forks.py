@@ -108,9 +108,9 @@ class Forks:
         action = torch.where(forced & (lost | forking), int(Action.DRAW), action)
         free = unfinished & ~forced
         forking, lost = forking & free, lost & free
-        length = self._longest(input_ids.shape[1])
+        room = self._room(input_ids.shape[1])
         counts = torch.stack([forced, forking, lost]).any(dim=1).tolist()
-        forks = counts[1] and self._branches > 1, counts[2] and self._resamples > 1 and length > 1
+        forks = counts[1] and self._branches > 1, counts[2] and self._resamples > 1 and room > 1
         if not (counts[0] or any(forks)):
             return result
         statistics = row_statistics(scores)
@@ -126,6 +126,7 @@ class Forks:
         )
         token = torch.where(forced, going, result.token)
         if forks[0]:
+            length = min(self._branch_length, room)
             self._branch(fork, forking.nonzero().squeeze(-1), length, token)
         if forks[1]:
             self._resample(fork, lost.nonzero().squeeze(-1), token)
@@ -135,11 +136,10 @@ class Forks:
         info = replace(result.info, surprisal=surprisal, action=action)
         return StepResult(token, state, info)
 
-    def _longest(self, length: int) -> int:
-        """Tokens that a continuation may have."""
-        if self._max_length is None:
-            return self._branch_length
-        return min(self._branch_length, self._max_length - length)
+    def _room(self, length: int) -> int:
+        """Tokens that may still come, as far as that matters."""
+        enough = self._branch_length + 1
+        return enough if self._max_length is None else min(enough, self._max_length - length)
 
     def _branch(self, fork: "_Fork", rows: Tensor, length: int, token: Tensor) -> None:
         """Takes, of several continuations, that of the least mean surprisal."""

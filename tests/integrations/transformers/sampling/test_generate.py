@@ -182,7 +182,8 @@ def test_resampling_leaves_the_mist_where_a_draw_can(model: PreTrainedModel) -> 
     policy = Scripted(lost_above=level, actions=(Action.RESAMPLE,))
 
     def lost(resamples: int) -> int:
-        output = generated(model, policy, **inputs, max_new_tokens=2, resamples=resamples)
+        options = {"resamples": resamples, "branch_length": 1, "max_new_tokens": 2}
+        output = generated(model, policy, **inputs, **options)
         assert all(r.action == "resample" for r in output.records if r.step == 0)
         return sum(r.action == "resample" for r in output.records if r.step == 1)
 
