@@ -2,10 +2,18 @@
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
-from gibbsian._errors import ArgumentError
+from gibbsian._errors import ArgumentError, DataError
 from gibbsian.experiments.deletion import deletion_effects, relevant_keys
+from gibbsian.experiments.pretrained import smollm2_folder
 from gibbsian.observables import effective_correlation
 from tests.tolerances import assert_same_outputs
 
@@ -84,3 +92,24 @@ def test_short_texts_and_bad_arguments():
         deletion_effects(model, text, deleted=torch.tensor([12]))
     with pytest.raises(ArgumentError, match="`tolerance` must be > 0"):
         relevant_keys(torch.zeros(2, 2), tolerance=0.0)
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_the_words_that_tell_the_colour_are_relevant_to_it():
+    try:
+        folder = smollm2_folder()
+    except DataError as error:
+        pytest.skip(str(error))
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    text = tokenizer(
+        "Mr Knightley gave Harriet a red ribbon. The ribbon that Mr Knightley gave to Harriet was "
+        "red. The colour of Harriet's ribbon was red",
+        return_tensors="pt",
+    ).input_ids[0]
+    effects = deletion_effects(model, text)[:, -1]
+    words = [tokenizer.decode([token]) for token in text.tolist()]
+    needed = {words[j] for j in effects.topk(5).indices.tolist()}
+    assert {" red", " colour", " ribbon"} <= needed
+    assert effects.abs().median() < 0.2 < effects.max()
