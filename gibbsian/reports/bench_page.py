@@ -25,6 +25,10 @@ PAGE = Path("docs", "experiments", "bench.md")
 FIGURE = PAGE.parent / "figures" / "bench.svg"
 README = Path("README.md")
 BEGIN, END = "<!-- bench: made by gibbsian.reports.bench_page -->", "<!-- /bench -->"
+_COLUMNS_NOTE = """**Columns.** *bar* is the limit that the case sets for the ratio (or for the
+bytes): ✓ where the measured value, not its interval, reaches it, ✗ where it does not. *aim* is a
+second limit, which would be better still. *paper* is the ratio that the LLN paper's Table 2 states
+for the same comparison, on other hardware."""
 _SHORT = ("what", "over", "size", "measured", "bar")
 _IN_PAGE = ("contender", "median", "quartiles", "to", "ratio", "bar", "aim", "paper")
 
@@ -50,10 +54,15 @@ in one run on one machine. How to read it, and how to run it: [Benchmark](../usa
 writes `results/bench.json`; this page is made from it by
 `python -m gibbsian.reports.bench_page results/bench.json .`
 
-**Machine.** {machine["processor"]}, {machine["cores"]} cores, {machine["system"]};
-{settings["threads"]} threads, at most {settings["repeats"]} rounds a case.
+The flags are the settings of this run: at most {settings["repeats"]} rounds a case, no further
+round of a case after {settings["budget"]:g} seconds (three are always made),
+{settings["threads"]} threads.
+
+**Machine.** {machine["processor"]}, {machine["cores"]} cores, {machine["system"]}.
 
 **Versions.** {packages}.
+
+{_COLUMNS_NOTE}
 
 ## Summary
 

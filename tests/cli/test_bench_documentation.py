@@ -1,4 +1,5 @@
 import inspect
+import json
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -8,8 +9,10 @@ from gibbsian.experiments.bench import BenchConfig, all_cases
 from gibbsian.experiments.bench.cases_attention import SPARSE_STD
 from gibbsian.experiments.bench.timing import MIN_ROUNDS
 from gibbsian.experiments.bench.verify import SAMPLED_ROWS
+from gibbsian.reports.bench_page import command_of
 
-PAGE = (Path(__file__).parents[2] / "docs" / "usage" / "bench.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "usage" / "bench.md").read_text()
 
 
 def test_every_option_is_documented_with_its_default():
@@ -36,3 +39,8 @@ def test_numbers_in_the_page_are_those_of_the_code():
     assert f"{SAMPLED_ROWS} rows" in PAGE
     assert MIN_ROUNDS == 3
     assert "three are always made" in PAGE
+
+
+def test_the_page_tells_the_command_of_the_results():
+    results = json.loads((ROOT / "results" / "bench.json").read_text())
+    assert f"    {command_of(results)}\n" in PAGE
