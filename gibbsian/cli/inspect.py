@@ -67,11 +67,11 @@ def inspect_command(
         "varentropy_threshold": varentropy_threshold,
     }
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    # Here, not at the top: transformers takes seconds to import, `--help` should not.
-    from gibbsian.experiments.inspection import InspectConfig  # noqa: PLC0415
-
-    config = InspectConfig(model=model, **options)
     try:
+        # Here, not at the top: transformers takes seconds to import, `--help` should not.
+        from gibbsian.experiments.inspection import InspectConfig  # noqa: PLC0415
+
+        config = InspectConfig(model=model, **options)
         _run(config, output or _fresh_folder(), baseline)
     except KeyboardInterrupt:
         raise Interrupted("Interrupted. Nothing was written.") from None

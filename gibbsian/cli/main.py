@@ -57,6 +57,9 @@ def main() -> None:
     except Interrupted as stop:
         Console(stderr=True).print(str(stop), highlight=False, soft_wrap=True)
         sys.exit(130)
+    except KeyboardInterrupt:  # before a command took over
+        Console(stderr=True).print("Interrupted. Nothing was written.", highlight=False)
+        sys.exit(130)
     except GibbsianError as error:
         Console(stderr=True).print(
             f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True

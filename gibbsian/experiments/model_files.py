@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
@@ -34,6 +34,10 @@ _UNREADABLE = (
 
 _PLAIN = {"trust_remote_code": False}
 """A model that brings code of its own is refused; transformers would ask whether to run it."""
+
+
+_TOKENIZER_FILES = ("*token*", "*vocab*", "*.model", "*tekken*")
+"""One of these is there if a tokenizer is."""
 
 
 def model_source(name: str) -> dict[str, Any]:
@@ -83,6 +87,32 @@ def read_model_files(name: str, read: Callable[..., Any], source: dict[str, Any]
             f"`model` {name!r} cannot be loaded: {type(error).__name__}: {told[:200]} "
             "Give a folder saved by transformers, an intact GGUF file, or a name of the hub."
         ) from None
+
+
+def read_tokenizer(name: str, source: dict[str, Any]) -> Any:
+    """The tokenizer that was saved with the model.
+
+    Args:
+        name: as the user gave it.
+        source: from `model_source`.
+
+    Raises:
+        DataError: there is none, or it cannot be read.
+    """
+    folder = Path(name)
+    missing = DataError(
+        f"`model` must come with its tokenizer, but there is no tokenizer in the folder {name}; "
+        "save it there with tokenizer.save_pretrained."
+    )
+    if folder.is_dir() and not any(
+        path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)
+    ):
+        raise missing
+    tokenizer = read_model_files(name, AutoTokenizer.from_pretrained, source)
+    # where the vocabulary is missing, transformers makes one of the special tokens alone
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise missing
+    return tokenizer
 
 
 def predicts_next_token(config: Any, source: dict[str, Any]) -> bool:

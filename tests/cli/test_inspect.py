@@ -150,6 +150,26 @@ def test_an_empty_text(refused, llama, tmp_path, content):
     assert "`text` must not be empty" in refused(llama, "--text", path)
 
 
+def test_a_text_of_one_token(refused, llama, tmp_path):
+    path = tmp_path / "one.txt"
+    path.write_text("a")
+    line = refused(llama, "--text", path)
+    assert "at least 2 tokens, got 1 in one.txt. A row needs keys to choose from." in line
+
+
+@pytest.mark.parametrize("make", [small.llama, small.bert])
+def test_a_folder_without_a_tokenizer(refused, text, tmp_path, make):
+    model = make(tmp_path / "model")
+    (model / "tokenizer.json").unlink()
+    settings = model / "tokenizer_config.json"
+    # what names the class, but holds no vocabulary
+    settings.write_text('{"tokenizer_class": "BertTokenizer"}')
+    assert "no tokenizer in the folder" in refused(model, "--text", text)
+    settings.unlink()
+    line = refused(model, "--text", text)
+    assert line.endswith("save it there with tokenizer.save_pretrained.")
+
+
 def test_a_text_that_is_not_there(refused, llama, tmp_path):
     assert "No such file" in refused(llama, "--text", tmp_path / "none.txt")
 
@@ -272,12 +292,18 @@ def strike(bar, *step):
     if moment == ("layers" if step[1:] == (1, 2) else step[0]):
         os.kill(os.getpid(), signal.SIGINT)
 
+class Imports:
+    def find_spec(self, name, *rest):
+        if moment == name:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Imports())
 inspect.LayerBar.on_layer = inspect.LayerBar.on_step = strike
 main()
 """
 
 
-@pytest.mark.parametrize("moment", ["layers", "report"])
+@pytest.mark.parametrize("moment", ["transformers", "layers", "report"])
 def test_ctrl_c_leaves_nothing(llama, text, tmp_path, moment):
     command = ["gibbsian", "inspect", llama, "--text", text, "--output", tmp_path / "out"]
     done = subprocess.run(
@@ -289,6 +315,16 @@ def test_ctrl_c_leaves_nothing(llama, text, tmp_path, moment):
     assert done.returncode == 130, done.stderr
     assert done.stderr.splitlines()[-1] == "Interrupted. Nothing was written."
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_before_the_command(monkeypatch, capsys):
+    def strike():
+        raise KeyboardInterrupt
+
+    # the package has a function of this name
+    monkeypatch.setattr(sys.modules["gibbsian.cli.main"], "app", strike)
+    assert run(monkeypatch) == 130
+    assert capsys.readouterr().err == "Interrupted. Nothing was written.\n"
 
 
 def test_bars():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from gibbsian._errors import ArgumentError, DataError, UnsupportedModelError
 from gibbsian.experiments.generation.config import GenerateConfig, make_policy
@@ -20,6 +20,7 @@ from gibbsian.experiments.model_files import (
     predicts_next_token,
     quiet_transformers,
     read_model_files,
+    read_tokenizer,
 )
 from gibbsian.experiments.text import load_text
 from gibbsian.integrations.transformers import TokenTexts, gibbsian_generate
@@ -215,7 +216,7 @@ def _language_model(name: str) -> tuple[PreTrainedModel, Any]:
             )
         kind = AutoModelForCausalLM
         model = read_model_files(name, kind.from_pretrained, {**source, "dtype": torch.float32})
-        tokenizer = read_model_files(name, AutoTokenizer.from_pretrained, source)
+        tokenizer = read_tokenizer(name, source)
     return model.eval(), tokenizer
 
 

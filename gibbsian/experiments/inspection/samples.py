@@ -29,7 +29,7 @@ def text_sample(subject: Subject, text: Text, tokens: int | None) -> Sample:
     """A text's first tokens, or all.
 
     Raises:
-        DataError: no token, or more than the model has positions.
+        DataError: fewer than two tokens, or more than the model has positions.
     """
     tokenizer, limit = subject.tokenizer, subject.positions
     if tokens is not None and limit is not None and tokens > limit:
@@ -47,6 +47,11 @@ def text_sample(subject: Subject, text: Text, tokens: int | None) -> Sample:
     numbers = encoded["input_ids"][0]
     if len(numbers) == 0:
         raise DataError(f"`text` must not be empty, got no token of {text.name}.")
+    if len(numbers) == 1:
+        raise DataError(
+            f"`text` must have at least 2 tokens, got 1 in {text.name}. A row needs keys to "
+            "choose from."
+        )
     if limit is not None and len(numbers) > limit:
         raise DataError(
             f"`text` must have at most {limit} tokens, the positions of {subject.name}, got "

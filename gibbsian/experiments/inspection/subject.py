@@ -9,7 +9,6 @@ from transformers import (
     AutoImageProcessor,
     AutoModel,
     AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedModel,
 )
 
@@ -20,6 +19,7 @@ from gibbsian.experiments.model_files import (
     predicts_next_token,
     quiet_transformers,
     read_model_files,
+    read_tokenizer,
 )
 
 
@@ -71,9 +71,7 @@ def load_subject(name: str, *, images: bool) -> Subject:
                 f"`--{'images' if images else 'text'}`, got {type(model).__name__}. "
                 f"Give `--{'images' if sees else 'text'}`."
             )
-        tokenizer = (
-            None if images else read_model_files(name, AutoTokenizer.from_pretrained, source)
-        )
+        tokenizer = None if images else read_tokenizer(name, source)
         processor = (
             read_model_files(name, AutoImageProcessor.from_pretrained, source) if images else None
         )
