@@ -206,6 +206,49 @@ def test_a_change_is_told_against_the_baseline():
     assert data_of(inspection_page(now, other))["baseline"]["layers"] == 4
 
 
+def test_no_change_is_told_as_none():
+    now, then = small(), small()
+    then["maps"]["normalized_entropy"][2][1] += 5e-7
+    text = "Against the baseline, no difference in S / log n"
+    assert find(now, then)[0].text == text + "."
+    then["maps"]["sink_mass"][0][0] += 0.1
+    assert find(now, then)[0].text == text + ", but in other maps (sink mass)."
+    then["maps"]["normalized_entropy"][2][1] += 2e-6
+    assert "layer 2, head 1" in find(now, then)[0].text
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"inputs": [{"name": "other.txt", "length": 64}]}, "The inputs differ"),
+        ({"inputs": [{"name": "a-novel-0.txt", "length": 32}]}, "The inputs differ"),
+        ({"schedule": {"name": "linear", "low": 0.4}}, "The schedules differ"),
+        ({"inputs": [], "schedule": {}}, "The inputs and the schedules differ"),
+    ],
+)
+def test_other_inputs_or_schedules_are_told_apart_from_the_model(change, words):
+    now = small(length=64)
+    assert "differ: " not in find(now, now)[0].text
+    told = find(now, now | change)[0].text
+    assert told.endswith(f" {words}: a difference is not the model's alone.")
+
+
+def test_the_head_names_what_the_baseline_read():
+    other = {
+        "inputs": [{"name": "other.txt", "length": 77}],
+        "schedule": {"name": "linear", "low": 0.4},
+    }
+    html = inspection_page(small(), small(model="before") | other)
+    assert "<dt>Baseline</dt><dd><bdi>before; other.txt, 77 tokens; linear (low 0.4)</bdi>" in html
+
+
+def test_a_constant_schedule_makes_no_head_the_sparsest():
+    inspection = small()
+    assert "Sparsity" in {finding.title for finding in find(inspection)}
+    inspection["schedule"] = {"name": "constant", "zeta": 0.5}
+    assert "Sparsity" not in {finding.title for finding in find(inspection)}
+
+
 def test_absent_heads_are_let_pass():
     inspection = small()
     for rows in inspection["maps"].values():

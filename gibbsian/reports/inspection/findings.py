@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+UNMOVED = 1e-6
+"""Changes up to here are none: the numbers have six digits."""
 WEAK = 0.1
 """Below this sparsity linear response is told apart."""
 
@@ -86,6 +88,8 @@ def _collapsed(inspection: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _sparsity(inspection: Mapping[str, Any]) -> Iterator[Finding]:
+    if (inspection.get("schedule") or {}).get("name") == "constant":  # all heads alike
+        return
     zeta, kept = _cells(inspection, "zeta"), _cells(inspection, "support_size")
     if not zeta:
         return
@@ -153,13 +157,42 @@ def _changes(inspection: Mapping[str, Any], baseline: Mapping[str, Any]) -> Iter
         return
     top = max(sorted(changes), key=lambda place: abs(changes[place]))
     mean = statistics.fmean(changes.values())
+    if abs(changes[top]) <= UNMOVED:
+        text = "Against the baseline, no difference in S / log n"
+        if others := _moved(inspection, baseline):
+            text += f", but in other maps ({', '.join(others[:3])})"
+        text += "."
+    else:
+        text = f"Against the baseline, S / log n moved by {mean:+.3f} on average; most in "
+        text += f"{_name(top).lower()}, from {then[top]:.2f} to {now[top]:.2f}."
     yield Finding(
         title="Change",
-        text=f"Against the baseline, S / log n moved by {mean:+.3f} on average; most in "
-        f"{_name(top).lower()}, from {then[top]:.2f} to {now[top]:.2f}.".replace("-", "−"),
+        text=text.replace("-", "−") + _not_alone(inspection, baseline),
         map="normalized_entropy",
-        head=top,
+        head=None if abs(changes[top]) <= UNMOVED else top,
     )
+
+
+def _moved(inspection: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[str]:
+    """Names of the maps that are not the baseline's."""
+    moved = []
+    for name in inspection["maps"].keys() & baseline["maps"].keys():
+        now, then = (_cells(side, name) for side in (inspection, baseline))
+        if any(abs(now[place] - then[place]) > UNMOVED for place in now.keys() & then.keys()):
+            moved.append(name.replace("_", " "))
+    return sorted(moved)
+
+
+def _not_alone(inspection: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
+    """A sentence that warns of a comparison of more than models; empty if there is no need."""
+    sides = (inspection, baseline)
+    inputs, then = ([(i["name"], i["length"]) for i in side["inputs"]] for side in sides)
+    differ = ["inputs"] if inputs != then else []
+    if (inspection.get("schedule") or {}) != (baseline.get("schedule") or {}):
+        differ.append("schedules")
+    if not differ:
+        return ""
+    return f" The {' and the '.join(differ)} differ: a difference is not the model's alone."
 
 
 def _cells(inspection: Mapping[str, Any], name: str) -> dict[tuple[int, int], float]:

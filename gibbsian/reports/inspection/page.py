@@ -83,21 +83,13 @@ def _data(inspection: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> 
 
 
 def _facts(inspection: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> str:
-    lengths = [i["length"] for i in inspection["inputs"]]
-    unit = "patches" if inspection["kind"] == "vision" else "tokens"
-    if len(lengths) == 1:
-        source = f"{inspection['inputs'][0]['name']}, {lengths[0]:,} {unit}"
-    else:
-        names = ", ".join(i["name"] for i in inspection["inputs"][:3])
-        more = ", …" if len(lengths) > 3 else ""
-        source = f"{len(lengths)} inputs ({names}{more}), {sum(lengths):,} {unit}"
     kind = {"causal": "causal language model", "encoder": "encoder", "vision": "vision model"}
     facts = {
         "Model": f"{kind[inspection['kind']]}, {_many(inspection['layers'], 'layer')} of "
         f"{_many(inspection['heads'], 'head')}",
-        "Input": source,
+        "Input": _input(inspection),
         "Schedule": _schedule(inspection.get("schedule") or {}),
-        "Baseline": "" if baseline is None else model_name(baseline),
+        "Baseline": "" if baseline is None else _baseline(baseline),
         "Made": str(inspection.get("created") or "")[:16].replace("T", " "),
     }
     return "".join(
@@ -105,6 +97,21 @@ def _facts(inspection: Mapping[str, Any], baseline: Mapping[str, Any] | None) ->
         for name, text in facts.items()
         if text
     )
+
+
+def _input(inspection: Mapping[str, Any]) -> str:
+    lengths = [i["length"] for i in inspection["inputs"]]
+    unit = "patches" if inspection["kind"] == "vision" else "tokens"
+    if len(lengths) == 1:
+        return f"{inspection['inputs'][0]['name']}, {lengths[0]:,} {unit}"
+    names = ", ".join(i["name"] for i in inspection["inputs"][:3])
+    more = ", …" if len(lengths) > 3 else ""
+    return f"{len(lengths)} inputs ({names}{more}), {sum(lengths):,} {unit}"
+
+
+def _baseline(baseline: Mapping[str, Any]) -> str:
+    parts = (model_name(baseline), _input(baseline), _schedule(baseline.get("schedule") or {}))
+    return "; ".join(part for part in parts if part)
 
 
 def _many(number: int, name: str) -> str:
