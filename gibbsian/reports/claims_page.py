@@ -50,7 +50,8 @@ exponents of times are those of another run (results/pruning-times.json).
 **Versions.** {packages}.
 
 Intervals are of 95 %, Student's, over what the last column of each table of numbers says; those of
-A3's heads, and of its times, are from resampling them.
+A3's heads, and of its times, are from resampling them; those of rank correlations are cut to
+[-1, 1].
 
 ## Summary
 """

@@ -17,7 +17,12 @@ from gibbsian.experiments.claims.heads import (
     real_layers,
     text_tokens,
 )
-from gibbsian.experiments.claims.intervals import Estimate, mean_of, rank_correlation
+from gibbsian.experiments.claims.intervals import (
+    Estimate,
+    mean_correlation,
+    mean_of,
+    rank_correlation,
+)
 from gibbsian.experiments.claims.picture import Panel, Picture, Series, floats
 from gibbsian.integrations.transformers import use
 from gibbsian.integrations.transformers.names import SUBMODULE
@@ -182,7 +187,7 @@ def measure(size: Size, seed: int) -> Measured:
         for what, table in tables[by].items():
             over = "stretches of text" if what == "loss" else "layers"
             label = f"change of the {what} by {by}"
-            numbers[f"{label}, rank correlation with the decile"] = mean_of(
+            numbers[f"{label}, rank correlation with the decile"] = mean_correlation(
                 [rank_correlation(range(DECILES), row) for row in table], over
             )
             numbers[f"{label}, lowest over highest decile"] = mean_of(
@@ -200,7 +205,7 @@ def measure(size: Size, seed: int) -> Measured:
             ("distance of ζ from its mean", distances),
             ("output a unit of ζ", rates),
         ):
-            numbers[f"{name} by {by}, rank correlation with the decile"] = mean_of(
+            numbers[f"{name} by {by}, rank correlation with the decile"] = mean_correlation(
                 [rank_correlation(range(DECILES), row) for row in table], "layers"
             )
         for k in (0, DECILES - 1):

@@ -6,7 +6,12 @@ from torch import Tensor
 
 from gibbsian.experiments.claims.claim import Claim, Judgement, Measured, Numbers, Size
 from gibbsian.experiments.claims.heads import MODELS, missing_weights, real_layers
-from gibbsian.experiments.claims.intervals import largest_of, mean_of, rank_correlation
+from gibbsian.experiments.claims.intervals import (
+    largest_of,
+    mean_correlation,
+    mean_of,
+    rank_correlation,
+)
 from gibbsian.experiments.claims.matrices import gaussian_pair, mean_entropy, softmax_matrix
 from gibbsian.experiments.claims.picture import Panel, Picture, Series, floats
 from gibbsian.experiments.claims.pretraining import Probe, Shape, pretrain
@@ -111,7 +116,7 @@ def measure_entropy(size: Size, seed: int) -> Measured:
     shape = TRAINED[size]
     probes = pretrain(shape, seed)
     pictures.append(_pretraining_picture(probes))
-    found["rank correlation of τ_sm and entropy while pretraining"] = mean_of(
+    found["rank correlation of τ_sm and entropy while pretraining"] = mean_correlation(
         [
             rank_correlation([p.temperature[k] for p in probes], [p.entropy[k] for p in probes])
             for k in range(shape.layers)
@@ -127,7 +132,7 @@ def measure_entropy(size: Size, seed: int) -> Measured:
             model: _heads(model, 96 if size == "quick" else 256) for model in MODELS
         }
         for model, table in heads.items():
-            found[f"rank correlation of τ_sm and S / log n over heads, {model}"] = mean_of(
+            found[f"rank correlation of τ_sm and S / log n over heads, {model}"] = mean_correlation(
                 [
                     rank_correlation(t.tolist(), s.tolist())
                     for t, s in zip(table["temperature"], table["normalized"], strict=True)

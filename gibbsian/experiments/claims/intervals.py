@@ -1,7 +1,7 @@
 """Numbers with confidence intervals."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import SupportsFloat
 
 import numpy as np
@@ -36,6 +36,18 @@ def mean_of(values: Sequence[SupportsFloat], over: str = "seeds") -> Estimate:
     error = float(array.std(ddof=1)) / array.size**0.5
     half = float(t.ppf(0.975, array.size - 1)) * error
     return Estimate(value=mean, low=mean - half, high=mean + half, count=int(array.size), over=over)
+
+
+def mean_correlation(values: Sequence[SupportsFloat], over: str = "seeds") -> Estimate:
+    """Mean of independent correlations, with Student's 95 % interval cut to [-1, 1].
+
+    Student's interval is symmetric and knows no range; what lies outside no correlation can be.
+
+    Raises:
+        ValueError: fewer than two values: they have no interval.
+    """
+    found = mean_of(values, over)
+    return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
 def largest_of(values: Sequence[SupportsFloat], over: str = "seeds") -> Estimate:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from gibbsian.experiments.claims.claim import Claim, Judgement, Measured, Numbers, Size
 from gibbsian.experiments.claims.heads import MODELS, missing_weights, real_layers
-from gibbsian.experiments.claims.intervals import mean_of, rank_correlation
+from gibbsian.experiments.claims.intervals import mean_correlation, mean_of, rank_correlation
 from gibbsian.experiments.claims.picture import Panel, Picture, Series, floats
 from gibbsian.normalizers import entmax
 from gibbsian.normalizers.schedules import entropy_response
@@ -119,14 +119,19 @@ def measure(size: Size, seed: int) -> Measured:
             "median support over exp(S - ζχ) at ζ = 0.1": [
                 rows.support_ratio[ZETAS.index(0.1)].median().item() for rows in found
             ],
-            "rank correlation of V with the entropy removed at ζ = 0.1": [
-                rank_correlation(
-                    rows.statistics.varentropy.tolist(), rows.drop[ZETAS.index(0.1)].tolist()
-                )
-                for rows in found
-            ],
         }.items():
             numbers[f"{label}, {name}"] = mean_of(values, over)
+        numbers[f"rank correlation of V with the entropy removed at ζ = 0.1, {name}"] = (
+            mean_correlation(
+                [
+                    rank_correlation(
+                        rows.statistics.varentropy.tolist(), rows.drop[ZETAS.index(0.1)].tolist()
+                    )
+                    for rows in found
+                ],
+                over,
+            )
+        )
     return Measured(
         numbers=numbers,
         scale=f"Gaussian scores of deviation {SPREAD:g}, {seeds} seeds of {count} rows"

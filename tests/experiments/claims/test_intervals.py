@@ -6,7 +6,13 @@ import torch
 from scipy.stats import ks_2samp, spearmanr
 
 from gibbsian.experiments.claims.interpolation import exponent, sorted_sparsemax
-from gibbsian.experiments.claims.intervals import largest_of, mean_of, rank_correlation, slope
+from gibbsian.experiments.claims.intervals import (
+    largest_of,
+    mean_correlation,
+    mean_of,
+    rank_correlation,
+    slope,
+)
 from gibbsian.experiments.claims.matrices import KERNELS, sample_distance
 from gibbsian.experiments.claims.spectra import circulant, doubly_stochastic
 from gibbsian.normalizers import entmax
@@ -25,6 +31,19 @@ def test_a_mean_has_student_s_interval():
 def test_one_value_has_no_interval():
     with pytest.raises(ValueError, match="at least two, got 1"):
         mean_of([1.0])
+
+
+def test_no_correlation_leaves_its_range():
+    values = [0.9, 0.4, 1.0]
+    plain = mean_of(values, "layers")
+    assert plain.high > 1
+    found = mean_correlation(values, "layers")
+    assert (found.value, found.low, found.high) == (plain.value, plain.low, 1)
+    assert (found.count, found.over, found.kind) == (3, "layers", "mean")
+    below = mean_correlation([-v for v in values])
+    assert (below.low, below.high) == (-1, -plain.low)
+    inside = [0.5, 0.6, 0.55]
+    assert mean_correlation(inside) == mean_of(inside)
 
 
 def test_the_largest_keeps_the_range():
