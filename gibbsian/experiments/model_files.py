@@ -81,12 +81,30 @@ def read_model_files(name: str, read: Callable[..., Any], source: dict[str, Any]
     try:
         return read(**source)
     except _UNREADABLE as error:
+        if "gguf_file" in source and _is_damaged(Path(name)):
+            raise DataError(
+                f"`model` {name} cannot be loaded: the file is damaged or cut short; download it "
+                "again."
+            ) from None
         # an empty message, or several lines with advice on transformers
         told = next((line for line in str(error).splitlines() if line.strip()), "").strip()
         raise DataError(
             f"`model` {name!r} cannot be loaded: {type(error).__name__}: {told[:200]} "
             "Give a folder saved by transformers, an intact GGUF file, or a name of the hub."
         ) from None
+
+
+def _is_damaged(path: Path) -> bool:
+    """Whether a GGUF file does not hold what its own table of contents says."""
+    try:
+        import gguf  # noqa: PLC0415  (an extra of its own)
+    except ImportError:
+        return False
+    try:
+        gguf.GGUFReader(path)
+    except _UNREADABLE:
+        return True
+    return False
 
 
 def read_tokenizer(name: str, source: dict[str, Any]) -> Any:

@@ -1,10 +1,13 @@
 """`gibbsian inspect` from the command line: what it writes, and how it refuses."""
 
+import errno
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
 
 from gibbsian.cli import main
@@ -110,7 +113,7 @@ def test_against_a_baseline(monkeypatch, capsys, llama, text, tmp_path):
     capsys.readouterr()
     baseline = ("--baseline", tmp_path / "a")
     assert run(monkeypatch, *options, *baseline, "--output", tmp_path / "b") == 0
-    assert "Change: Against the baseline" in capsys.readouterr().out
+    assert "Change: Against the baseline, no difference in S / log n.\n" in capsys.readouterr().out
     pages = [(tmp_path / name / "report.html").read_text() for name in "ab"]
     assert len(pages[1]) > len(pages[0])
 
@@ -205,7 +208,24 @@ def test_a_corrupt_gguf(refused, text, tmp_path, content):
     path = tmp_path / "model.gguf"
     path.write_bytes(content)
     line = refused(path, "--text", text)
-    assert "does not begin like one" in line or "cannot be loaded: " in line
+    assert "does not begin like one" in line or "the file is damaged or cut short" in line
+    assert "ownload it again." in line
+
+
+def test_gguf_files_cut_short_or_of_another_kind(refused, text, tmp_path):
+    path = tmp_path / "model.gguf"
+    writer = gguf.GGUFWriter(path, "clip")
+    writer.add_tensor("weight", np.zeros((64, 64), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert "damaged" not in refused(path, "--text", text)
+    whole = path.read_bytes()
+    for length in (len(whole) - 1, len(whole) // 2, 60):
+        path.write_bytes(whole[:length])
+        line = refused(path, "--text", text)
+        assert line.endswith("the file is damaged or cut short; download it again.")
 
 
 def test_models_that_cannot_be_read(refused, text, tmp_path):
@@ -235,8 +255,32 @@ def test_a_file_that_is_no_image(refused, text, tmp_path, monkeypatch):
 def test_settings_out_of_range(refused, llama, text):
     assert "`--tokens` must be >= 2" in refused(llama, "--text", text, "--tokens", 1)
     assert "must be one of constant" in refused(llama, "--text", text, "--schedule", "none")
-    assert "[0, 1]" in refused(llama, "--text", text, "--schedule", "constant:zeta=2")
     assert "`--gap-positions`" in refused(llama, "--text", text, "--gap-positions", 1)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        ("constant:zeta=2", "[0, 1]"),
+        ("constant:zeta=abc", "'zeta', got 'abc'. Its options are zeta."),
+        ("response:zeta=1", "response has no option 'zeta'; it has budget, zeta_max."),
+        ("linear:bounds=1", "has no option 'bounds'; it has low, high, zeta_max, direction."),
+        ("linear:low", "NAME:OPTION=VALUE"),
+    ],
+)
+def test_schedules_that_do_not_exist(refused, llama, text, schedule, said):
+    line = refused(llama, "--text", text, "--schedule", schedule)
+    assert "`--schedule`" in line
+    assert said in line
+
+
+def test_a_full_disk(refused, monkeypatch, llama, text):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("gibbsian.experiments.inspection.run.write_json", full)
+    line = refused(llama, "--text", text, "--tokens", 8)
+    assert "is full: No space left on device. Free some" in line
 
 
 def test_no_inspection_as_baseline(refused, llama, text, tmp_path):
@@ -254,7 +298,8 @@ def test_no_inspection_as_baseline(refused, llama, text, tmp_path):
 def test_a_folder_that_cannot_be_written(monkeypatch, capsys, llama, text, tmp_path):
     (tmp_path / "file").write_text("")
     for output, said in (
-        (tmp_path / "file" / "out", "can be written"),
+        (tmp_path / "file" / "out", f"under {tmp_path / 'file'}, a file"),
+        (tmp_path / "file" / "a" / "out", f"under {tmp_path / 'file'}, a file"),
         (tmp_path / "file", "new or empty"),
         (tmp_path, "new or empty"),
         (Path("/proc/out"), "can be written"),

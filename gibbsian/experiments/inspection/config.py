@@ -3,9 +3,16 @@
 from dataclasses import dataclass
 
 from gibbsian._errors import ArgumentError
-from gibbsian.normalizers.schedules import Schedule, schedule_from_config
+from gibbsian.normalizers.schedules import Schedule, schedule_from_config, schedule_to_config
 
-_SCHEDULES = ("constant", "linear", "smooth_step", "cosine", "response")
+_PLAIN: dict[str, dict[str, object]] = {
+    "constant": {"name": "constant", "zeta": 0.5},
+    "linear": {"name": "linear"},
+    "smooth_step": {"name": "smooth_step"},
+    "cosine": {"name": "cosine"},
+    "response": {"name": "response", "budget": 0.1},
+}
+"""The schedules without options."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,9 +70,12 @@ def make_schedule(spec: str) -> Schedule:
         ArgumentError: the name or an option is unknown, or a value is out of its range.
     """
     name, _, rest = spec.partition(":")
-    if name not in _SCHEDULES:
-        raise ArgumentError(f"`--schedule` must be one of {', '.join(_SCHEDULES)}, got {name!r}.")
-    options: dict[str, object] = {"name": name}
+    if name not in _PLAIN:
+        raise ArgumentError(f"`--schedule` must be one of {', '.join(_PLAIN)}, got {name!r}.")
+    known: dict[str, object] = schedule_to_config(schedule_from_config(_PLAIN[name]))
+    # `bounds` are several numbers, which have no spelling here
+    choices = [option for option in known if option not in ("name", "bounds")]
+    options = dict(_PLAIN[name])
     for item in rest.split(",") if rest else ():
         key, equals, value = item.partition("=")
         if not equals:
@@ -73,12 +83,18 @@ def make_schedule(spec: str) -> Schedule:
                 f"`--schedule` must be NAME or NAME:OPTION=VALUE,..., got {spec!r}, e.g. "
                 "smooth_step:zeta_max=0.5."
             )
+        if key not in choices:
+            raise ArgumentError(
+                f"`--schedule` {name} has no option {key!r}; it has {', '.join(choices)}."
+            )
         try:
-            options[key] = float(value)
+            options[key] = value if isinstance(known[key], str) else float(value)
         except ValueError:
-            options[key] = value
-    if name == "constant":
-        options.setdefault("zeta", 0.5)
-    if name == "response":
-        options.setdefault("budget", 0.1)
-    return schedule_from_config(options)
+            raise ArgumentError(
+                f"`--schedule` {name} needs a number for {key!r}, got {value!r}. Its options are "
+                f"{', '.join(choices)}."
+            ) from None
+    try:
+        return schedule_from_config(options)
+    except ArgumentError as error:
+        raise ArgumentError(f"`--schedule` cannot be {spec!r}: {error}") from None

@@ -1,5 +1,6 @@
 """An inspection's folder: there whole, or not at all."""
 
+import errno
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ STATISTICS = "statistics.parquet"
 REPORT = "report.html"
 SCHEMA = 1
 """Of inspection.json."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -58,6 +60,18 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 
 def _not_writable(target: Path, error: OSError) -> ArgumentError:
+    if error.errno in _FULL:
+        return ArgumentError(
+            f"`--output` must be on a disk with room, but that of {target} is full: "
+            f"{error.strerror}. Free some, or give a folder on another disk."
+        )
+    # `Path.is_file` raises where a folder above may not be entered
+    above = next((parent for parent in target.parents if os.path.isfile(parent)), None)  # noqa: PTH113
+    if above is not None:
+        return ArgumentError(
+            f"`--output` must be a folder that can be written, got {target}, which lies under "
+            f"{above}, a file. Give another folder."
+        )
     return ArgumentError(
         f"`--output` must be a folder that can be written, got {target}: "
         f"{error.strerror or error}. Give another folder."
