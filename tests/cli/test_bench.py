@@ -36,7 +36,7 @@ def test_help_stays_light():
         "try: main()\n"
         "except SystemExit as stop: code = stop.code\n"
         "loaded = {'transformers', 'matplotlib', 'numba', 'scipy'} & set(sys.modules)\n"
-        "sys.exit(code or ', '.join(loaded))\n"
+        "sys.exit(code or ', '.join(loaded) or 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
