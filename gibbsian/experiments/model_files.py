@@ -10,7 +10,10 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 from transformers.utils import logging
 
 from gibbsian._errors import DataError
@@ -136,12 +139,20 @@ def read_tokenizer(name: str, source: dict[str, Any]) -> Any:
 def predicts_next_token(config: Any, source: dict[str, Any]) -> bool:
     """Whether the saved model has a head for the next token, as those in GGUF files have.
 
+    An encoder (BERT) may be saved with such a head too: it sees the tokens that it would predict,
+    unless it was made a decoder.
+
     Args:
         config: of the model.
         source: from `model_source`.
     """
+    if "gguf_file" in source:
+        return True
+    encodes = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if encodes and not getattr(config, "is_decoder", False):
+        return False
     known = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
-    return "gguf_file" in source or bool(known & set(config.architectures or ()))
+    return bool(known & set(config.architectures or ()))
 
 
 def longest_text(model: PreTrainedModel, tokenizer: Any) -> int | None:
