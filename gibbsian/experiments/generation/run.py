@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from gibbsian._errors import ArgumentError, DataError, UnsupportedModelError
-from gibbsian.experiments.generation.config import GenerateConfig, make_policy
+from gibbsian.experiments.generation.config import GenerateConfig
 from gibbsian.experiments.generation.levels import calibrated, quadrant, thresholds_path
 from gibbsian.experiments.machine import describe_machine, describe_versions
 from gibbsian.experiments.model_files import (
@@ -25,6 +25,7 @@ from gibbsian.experiments.model_files import (
 from gibbsian.experiments.text import load_text
 from gibbsian.integrations.transformers import TokenTexts, gibbsian_generate
 from gibbsian.sampling import Calibration, Thresholds, TokenRecord
+from gibbsian.sampling.policies import policy_from_text
 
 SCHEMA = 1
 
@@ -67,7 +68,11 @@ class Writer:
         elif given is not None or self.path.exists():
             self.calibration = Calibration.load(self.path)
         self._levels = Thresholds() if self.calibration is None else self.calibration.thresholds
-        self._policy = make_policy(config.policy, self._levels, self._inserted(config.insert))
+        self._policy = policy_from_text(
+            config.policy,
+            thresholds=self._levels,
+            insert_token=self._inserted(config.insert),
+        )
         # thresholds on the command line come before those of the file
         self._levels = getattr(self._policy, "thresholds", self._levels)
         self._chat = self._wants_chat(config.chat)

@@ -12,6 +12,7 @@ from gibbsian.sampling.policies.fixed import Fixed as Fixed
 from gibbsian.sampling.policies.free_energy import FreeEnergy as FreeEnergy
 from gibbsian.sampling.policies.mirostat import Mirostat as Mirostat
 from gibbsian.sampling.policies.quadrant import Quadrant as Quadrant
+from gibbsian.sampling.policies.text import policy_from_text as policy_from_text
 
 __all__ = [
     "EDT",
@@ -26,4 +27,5 @@ __all__ = [
     "PolicyState",
     "Quadrant",
     "policy_from_config",
+    "policy_from_text",
 ]

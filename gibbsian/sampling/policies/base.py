@@ -1,9 +1,9 @@
 """What a policy is: statistics and state in, a decision and a new state out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import torch
 from jaxtyping import Float, Integer
@@ -22,6 +22,13 @@ class PolicyState:
     def rows(self, index: Integer[Tensor, "chosen"]) -> "PolicyState":
         """The state of some of the rows, in the order of `index`."""
         return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    @staticmethod
+    def join(states: "Sequence[PolicyState]") -> "PolicyState":
+        """The rows of several states of one policy, one after the other."""
+        first = states[0]
+        named = {f.name: [getattr(state, f.name) for state in states] for f in fields(first)}
+        return type(first)(**{name: torch.cat(values) for name, values in named.items()})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -57,6 +64,11 @@ class Policy(ABC):
         del batch_size, device
         return PolicyState()
 
+    @property
+    def remembers(self) -> bool:
+        """Whether what it decides depends on the steps before."""
+        return type(self.start(1, "cpu")) is not PolicyState
+
     def observe(self, state: PolicyState, surprisal: Float[Tensor, "batch"]) -> PolicyState:
         r"""The state after a token was taken.
 
@@ -86,8 +98,12 @@ class Policy(ABC):
                 f"`{unknown[0]}` is not an option of policy {cls.name!r}. "
                 f"It has {', '.join(sorted(known)) or 'none'}."
             )
+        decoded = {key: cls._decoded(key, value) for key, value in options.items()}
+        for f in fields(cls):
+            if f.name in decoded:
+                _check_type(f.name, decoded[f.name], f.type)
         try:
-            return cls(**{key: cls._decoded(key, value) for key, value in options.items()})
+            return cls(**decoded)
         except TypeError as error:
             raise ArgumentError(f"`options` of policy {cls.name!r} do not fit: {error}.") from None
 
@@ -99,3 +115,16 @@ class Policy(ABC):
     def _decoded(key: str, value: Any) -> Any:
         del key
         return torch.tensor(value) if isinstance(value, list) else value
+
+
+def _check_type(name: str, value: Any, kind: Any) -> None:
+    """Raises `ArgumentError` where a value out of JSON is not what the field is made for."""
+    kinds = set(get_args(kind) or (kind,))
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, tuple(kinds - {int, float})) or (
+        number and (float in kinds or (int in kinds and isinstance(value, int)))
+    ):
+        return
+    words = {Tensor: "a list", type(None): "null", float: "a number", int: "an integer"}
+    wanted = sorted(words.get(k, k.__name__) for k in kinds)
+    raise ArgumentError(f"`{name}` must be {' or '.join(wanted)}, got {value!r}.")

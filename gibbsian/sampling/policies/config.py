@@ -1,4 +1,4 @@
-"""Policies by name: from JSON-able descriptions, and from the command line."""
+"""Policies by name, from JSON-able descriptions."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -48,7 +48,7 @@ class EntropicLogitsProcessor(LogitsProcessor):
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self.supports_continuous_batching = type(policy.start(1, "cpu")) is PolicyState
+        self.supports_continuous_batching = not policy.remembers
         self._last: _Step | None = None
 
     @torch.no_grad()
