@@ -82,12 +82,22 @@ class _ClaimsBar:
             disable=not console.is_terminal,
         )
         self._task = self.progress.add_task("", total=None)
+        self._claim, self._at = "", 0
 
     def on_claim(self, name: str, index: int, total: int) -> None:
         """Advance to a claim."""
         self.progress.update(self._task, description=name, total=total, completed=index)
         if not self._console.is_terminal:
             self._console.print(f"[{index + 1}/{total}] {name}", markup=False, highlight=False)
+        self._claim, self._at = name, index
+
+    def on_part(self, done: int, total: int) -> None:
+        """Advance within a claim."""
+        self.progress.update(
+            self._task,
+            description=f"{self._claim} {done}/{total}",
+            completed=self._at + done / total,
+        )
 
 
 def _fresh_file(resume: bool) -> Path:

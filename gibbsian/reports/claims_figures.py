@@ -20,6 +20,9 @@ _PALETTE = (*COLOURS, "#000000", "#7f7f7f")
 _MARKERS = "os^DvP"
 _PANEL = (4.0, 3.2)
 _LEGEND_COLUMNS = 4
+_CELL = 0.36
+_DARK = 0.6
+"""Shades below it need white letters."""
 
 
 def figure_name(claim_id: str, picture: str) -> str:
@@ -46,6 +49,8 @@ def draw_claims(results: Mapping[str, Any], folder: Path) -> list[Path]:
 def draw_picture(picture: Mapping[str, Any]) -> Figure:
     """The panels side by side, one legend below: a name has one colour in all of them."""
     panels = picture["panels"]
+    if "values" in panels[0]:
+        return _draw_grids(panels)
     width, height = _PANEL
     names = list(dict.fromkeys(s["name"] for panel in panels for s in panel["series"]))
     columns = max(1, min(_LEGEND_COLUMNS, len(panels) * 2, len(names)))
@@ -103,6 +108,31 @@ def _draw_panel(
     axes.set_title(panel["title"], fontsize=10)
     axes.set_xlabel(panel["x_label"])
     axes.set_ylabel(panel["y_label"])
+    if panel.get("x_ticks"):
+        axes.set_xticks(range(len(panel["x_ticks"])), panel["x_ticks"], rotation=25, fontsize=8)
+
+
+def _draw_grids(grids: Sequence[Mapping[str, Any]]) -> Figure:
+    """Matrices below each other, with their numbers in hundredths."""
+    rows = [len(grid["rows"]) for grid in grids]
+    figure = Figure(figsize=(_CELL * max(rows) + 2.2, _CELL * sum(rows) + 1.5 * len(rows)),
+                    layout="constrained")  # fmt: skip
+    every = figure.subplots(len(grids), 1, squeeze=False, height_ratios=rows)[:, 0]
+    for axes, grid in zip(every, grids, strict=True):
+        shown = axes.imshow(grid["values"], vmin=0, vmax=1, cmap="viridis")
+        axes.grid(visible=False)
+        for i, values in enumerate(grid["values"]):
+            for j, value in enumerate(values):
+                colour = "white" if value < _DARK else "black"
+                text = str(round(100 * value))
+                axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
+        axes.set_xticks(range(len(grid["columns"])), grid["columns"], rotation=40, ha="right")
+        axes.set_yticks(range(len(grid["rows"])), grid["rows"])
+        axes.set_title(grid["title"], fontsize=10)
+        axes.set_xlabel(grid["x_label"])
+        axes.set_ylabel(grid["y_label"])
+        figure.colorbar(shown, ax=axes, shrink=0.6)
+    return figure
 
 
 if __name__ == "__main__":

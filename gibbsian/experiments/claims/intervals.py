@@ -1,6 +1,6 @@
 """Numbers with confidence intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import SupportsFloat
 
@@ -20,7 +20,8 @@ class Estimate:
     over: str = "seeds"
     """What the repetitions are: seeds, heads, layers."""
     kind: str = "mean"
-    """"mean" (Student's t interval), or "largest": the largest of all, and its range."""
+    """"mean" (Student's t interval), "resampled" (bootstrap interval), or "largest": the largest of
+    all, and its range."""
 
 
 def mean_of(values: Sequence[SupportsFloat], over: str = "seeds") -> Estimate:
@@ -61,6 +62,50 @@ def largest_of(values: Sequence[SupportsFloat], over: str = "seeds") -> Estimate
         over=over,
         kind="largest",
     )
+
+
+def resampled(
+    blocks: Sequence[np.ndarray],
+    statistic: Callable[..., np.ndarray],
+    seed: int,
+    over: str,
+    *,
+    draws: int = 2000,
+) -> np.ndarray:
+    """A function of means over blocks, with bootstrap intervals (percentiles, whole blocks drawn).
+
+    Args:
+        blocks: arrays (blocks, ...), one mean for each block of equal size.
+        statistic: of the arrays' means over blocks, broadcasting over leading dimensions.
+        seed: of the draws.
+        over: what the blocks are.
+        draws: how many resamples.
+
+    Returns:
+        An array of `Estimate`, in the shape of the statistic.
+
+    Raises:
+        ValueError: fewer than two blocks: they have no interval.
+    """
+    count = len(blocks[0])
+    if count < 2:
+        raise ValueError(f"`blocks` must be at least two, got {count}.")
+    shares = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), draws)
+    means = [((shares / count) @ a.reshape(count, -1)).reshape(draws, *a.shape[1:]) for a in blocks]
+    value = statistic(*(a.mean(axis=0) for a in blocks))
+    low, high = np.percentile(statistic(*means), (2.5, 97.5), axis=0)
+    found = np.empty(value.shape, dtype=object)
+    for index in np.ndindex(value.shape):
+        found[index] = Estimate(
+            value=float(value[index]),
+            # of numbers that are equal in all blocks the mean may be off by rounding
+            low=min(float(low[index]), float(value[index])),
+            high=max(float(high[index]), float(value[index])),
+            count=count,
+            over=over,
+            kind="resampled",
+        )
+    return found
 
 
 def slope(x: Sequence[SupportsFloat], y: Sequence[SupportsFloat]) -> float:

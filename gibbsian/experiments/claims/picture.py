@@ -37,6 +37,24 @@ class Panel:
     series: tuple[Series, ...]
     x_scale: Scale = "linear"
     y_scale: Scale = "linear"
+    x_ticks: tuple[str, ...] = ()
+    """Words at 0, 1, ... of the x axis; empty = numbers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grid:
+    """A matrix of numbers with intervals, one shade each."""
+
+    title: str
+    x_label: str
+    y_label: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+    """[row][column], from 0 (or less) to 1."""
+    low: tuple[tuple[float, ...], ...]
+    """Lower ends of the intervals."""
+    high: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +65,7 @@ class Picture:
     """Ends the file's name."""
     caption: str
     """What is seen; names the source's figure where there is one."""
-    panels: tuple[Panel, ...]
+    panels: tuple[Panel | Grid, ...]
 
 
 def floats(values: Tensor | Iterable[SupportsFloat], digits: int = 5) -> tuple[float, ...]:

@@ -1,6 +1,7 @@
 """Runs claims one by one and keeps what is settled on disk."""
 
 import json
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 from gibbsian._errors import ArgumentError, DataError
 from gibbsian.experiments.claims.claim import Claim, Size
+from gibbsian.experiments.claims.parts import kept_in
 from gibbsian.experiments.claims.registry import all_claims, select
 from gibbsian.experiments.files import write_json
 from gibbsian.experiments.machine import describe_machine, describe_versions
@@ -23,6 +25,9 @@ class ClaimsObserver(Protocol):
 
     def on_claim(self, name: str, index: int, total: int) -> None:
         """A claim begins, or was found settled."""
+
+    def on_part(self, done: int, total: int) -> None:
+        """So many parts of the claim are done; not every claim has parts."""
 
 
 def run_claims(
@@ -42,7 +47,8 @@ def run_claims(
         output: results, JSON. If it exists, its other claims stay.
         size: how much is measured.
         seed: the first of the seeds.
-        resume: leave the claims alone that `output` already holds.
+        resume: leave the claims alone that `output` already holds, and go on with the parts of
+            one that was interrupted.
         observer: told about the progress.
         claims: what to choose from; None = the registry.
 
@@ -61,12 +67,18 @@ def run_claims(
         if resume and claim.id in results["claims"]:
             continue
         began = time.perf_counter()
-        settled = claim.run(size, seed).to_json()
+        parts = output.with_name(f".{output.name}.parts") / claim.id
+        if not resume:
+            shutil.rmtree(parts, ignore_errors=True)
+        with kept_in(parts, observer.on_part):
+            settled = claim.run(size, seed).to_json()
         settled["seconds"] = round(time.perf_counter() - began, 1)
         results["claims"][claim.id] = settled
         order = [name for name in known if name in results["claims"]]
         results["claims"] = {name: results["claims"][name] for name in order}
         _write(output, results)
+        shutil.rmtree(parts, ignore_errors=True)
+        _remove_empty(parts.parent)
     stored: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
     return stored
 
@@ -92,6 +104,11 @@ def _start(output: Path, size: Size, seed: int) -> dict[str, Any]:
         fresh["claims"] = found["claims"]
     _write(output, fresh)
     return fresh
+
+
+def _remove_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _read(path: Path) -> dict[str, Any]:

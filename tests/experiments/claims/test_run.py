@@ -14,6 +14,9 @@ class Observer:
     def on_claim(self, name, index, total):
         self.seen.append((name, index, total))
 
+    def on_part(self, done, total):
+        self.seen.append((done, total))
+
 
 def claim(name, *, value=1.0, calls=None, fails=False):
     def measure(size, seed):
