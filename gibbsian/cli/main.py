@@ -14,6 +14,7 @@ from gibbsian.cli.claims import claims_command
 from gibbsian.cli.compare import Interrupted, compare_command
 from gibbsian.cli.generate import generate_command
 from gibbsian.cli.inspect import inspect_command
+from gibbsian.cli.serve import serve_command
 from gibbsian.cli.warm_up import warm_up_command
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command("compare")(compare_command)
 app.command("bench")(bench_command)
 app.command("generate")(generate_command)
+app.command("serve")(serve_command)
 app.command("inspect")(inspect_command)
 app.command("claims")(claims_command)
 app.command("warm-up")(warm_up_command)
