@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import ContinuousBatchingConfig, GenerationConfig, PreTrainedModel
 from transformers.generation.continuous_batching.cb_logits_processors import (
     ContinuousBatchingLogitsProcessorList,
 )
@@ -98,6 +98,38 @@ def test_continuous_batching_takes_the_policies_without_memory() -> None:
     scores: Tensor = torch.randn(5, 11)
     filtered = kept(torch.arange(5), scores, torch.empty(0))
     assert (filtered > -torch.inf).any(dim=-1).all()
+
+
+def test_continuous_batching_generates_with_the_policy(model: PreTrainedModel) -> None:
+    prompts = [[3, 4, 5], [6, 7, 8, 9]]
+    manager = model.init_continuous_batching(
+        generation_config=GenerationConfig(
+            max_new_tokens=5, eos_token_id=-1, pad_token_id=0, **NEUTRAL
+        ),
+        continuous_batching_config=ContinuousBatchingConfig(num_blocks=8, max_batch_tokens=64),
+    )
+    # greedy, so that what generate itself does is known
+    manager.logit_processor = ContinuousBatchingLogitsProcessorList(
+        [EntropicLogitsProcessor(Fixed(temperature=0.0))]
+    )
+    manager.start()
+    try:
+        names = [manager.add_request(prompt) for prompt in prompts]
+        found: dict[str, list[int]] = {}
+        while len(found) < len(prompts):
+            result = manager.get_result(timeout=60)
+            assert result is not None
+            assert result.error is None
+            if result.is_finished():
+                found[result.request_id] = result.generated_tokens
+    finally:
+        manager.stop(block=True)
+        model.set_attn_implementation("sdpa")
+    for name, prompt in zip(names, prompts, strict=True):
+        expected = model.generate(
+            torch.tensor([prompt]), max_new_tokens=5, do_sample=False, eos_token_id=None
+        )
+        assert found[name] == expected[0, len(prompt) :].tolist()
 
 
 def test_beams(model: PreTrainedModel) -> None:
