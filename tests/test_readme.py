@@ -12,7 +12,8 @@ import pytest
 README = Path(__file__).parents[1] / "README.md"
 
 _FENCE = re.compile(
-    r"^(?P<not_run><!-- not run: .+ -->\n)?(?P<mark><!-- test -->\n)?```(?P<language>\w+)\n(?P<code>.*?)^```$",
+    r"^(?P<not_run><!-- not run: .+ -->\n)?(?P<mark><!-- test -->\n)?"
+    r"```(?P<language>\w+)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -27,7 +28,7 @@ class Block:
 
 
 def runnable_blocks(text: str) -> list[Block]:
-    """Return every python block but those marked as not run, and every bash block that is marked."""
+    """Return the python blocks not marked as not run, and the bash blocks marked as a test."""
     return [
         Block(
             line=text.count("\n", 0, found.start("code")),
