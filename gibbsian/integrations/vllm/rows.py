@@ -34,12 +34,16 @@ class Sequence:
         self.request.drawn = produced
         if self.request.policy.remembers:
             self.request.memory = self._memories.get(produced)
-            self._memories = {n: kept for n, kept in self._memories.items() if n >= produced}
 
     def end(self, produced: int) -> None:
         """Keep what the policy remembers for the token after that."""
         if self.request.policy.remembers:
             self._memories[produced + 1] = self.request.memory
+
+    def forget(self, produced: int) -> None:
+        """The first `produced` tokens of the text are final."""
+        for earlier in [n for n in self._memories if n < produced]:
+            del self._memories[earlier]
 
 
 class Place(NamedTuple):
@@ -134,6 +138,9 @@ class Sequences:
             places: of one sequence in the order of their tokens.
         """
         waiting = list(places)
+        firsts = {id(place.sequence): place for place in reversed(waiting)}
+        for place in firsts.values():
+            place.sequence.forget(place.produced)
         while waiting:
             requests: list[Request | None] = [None] * logits.shape[0]
             taken: list[int | None] = [None] * logits.shape[0]
