@@ -32,7 +32,8 @@ def uniforms(
         draws: how many numbers each row gets; the first ones do not depend on it.
     """
     number = torch.arange(draws, device=seed.device)
-    counter = step.unsqueeze(-1) * _GOLDEN + number * _DRAW
+    # from 1 on: the hash of 0 is 0, and the first number of seed 0 would be too
+    counter = (step.unsqueeze(-1) + 1) * _GOLDEN + number * _DRAW
     word = _mixed(seed.unsqueeze(-1) * _GOLDEN + _mixed(counter))
     return _shifted(word, 64 - _MANTISSA).double() * 2.0**-_MANTISSA
 

@@ -83,5 +83,5 @@ def uniform(seed, step, draw):
         word = (word ^ (word >> 27)) * 0x94D049BB133111EB % words
         return word ^ (word >> 31)
 
-    counter = step * 0x9E3779B97F4A7C15 + draw * 0xD1B54A32D192ED03
+    counter = (step + 1) * 0x9E3779B97F4A7C15 + draw * 0xD1B54A32D192ED03
     return (mixed(seed * 0x9E3779B97F4A7C15 + mixed(counter)) >> 11) / 2**53

@@ -17,6 +17,10 @@ def stream(seed, count=COUNT):
     return uniforms(torch.full((count,), seed), steps)[:, 0].numpy()
 
 
+def test_seed_0_does_not_begin_with_the_number_0():
+    assert stream(row_seeds(0, 1, "cpu").item(), 1)[0] > 1e-6
+
+
 def test_one_row_s_stream_is_uniform():
     for seed in (0, 1, 2**62 + 5, -3):
         numbers = stream(seed)
