@@ -10,6 +10,7 @@ from gibbsian.integrations.transformers.checkpoint import load as load
 from gibbsian.integrations.transformers.conversion import attention_layers as attention_layers
 from gibbsian.integrations.transformers.conversion import remove as remove
 from gibbsian.integrations.transformers.conversion import use as use
+from gibbsian.integrations.transformers.custom_generate import CUSTOM_GENERATE as CUSTOM_GENERATE
 from gibbsian.integrations.transformers.forward import register
 from gibbsian.integrations.transformers.monitor import EntropyMonitor as EntropyMonitor
 from gibbsian.integrations.transformers.names import IMPLEMENTATIONS as IMPLEMENTATIONS
@@ -27,6 +28,7 @@ from gibbsian.integrations.transformers.sampling import with_texts as with_texts
 register()
 
 __all__ = [
+    "CUSTOM_GENERATE",
     "IMPLEMENTATIONS",
     "NEUTRAL",
     "AttentionCall",
