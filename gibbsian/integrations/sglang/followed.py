@@ -1,20 +1,20 @@
 """Which token of which request a row of SGLang's batch is about.
 
 A scheduler may call a processor before a prompt is read whole, may take a step back, and, where it
-runs ahead of its results (its default), calls before it knows the last token.
+runs ahead of its results (its default), calls before it knows the last token. So requests that
+need the tokens before have them drawn here.
 """
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
-
 from gibbsian._errors import ArgumentError
-from gibbsian.integrations.serving import SEED, Request
+from gibbsian.integrations.serving import Request
 from gibbsian.sampling.policies import PolicyState
 
-_DRAWN_HERE = 0
-"""Stands for a token that `Request` knows better: it has drawn it."""
+_DRAWN = 0
+"""For `filter_rows`: some token was taken. Which one does not matter, it was drawn here."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -27,21 +27,17 @@ class Followed:
     """Number of the token that the last call was about."""
     _prefilled: int = field(default=0, init=False)
     """Tokens written when the prompt was last read."""
-    _before: tuple[PolicyState | None, Tensor | None] = field(default=(None, None), init=False)
-    """What the request remembered before the last call."""
+    _before: PolicyState | None = field(default=None, init=False)
+    """What the policy remembered before the last call."""
 
-    def follows(self) -> bool:
-        """Whether anything must be known of the tokens before."""
-        return self.request.seed is not None or self.request.policy.remembers
-
-    def taken(self, engine: Any) -> int | None:
-        """The token written since the last step, for `filter_rows`; None at the beginning.
+    def turn_to_token(self, engine: Any) -> int | None:
+        """Turn the request to the token to come; what `filter_rows` is to be told was taken.
 
         Args:
             engine: SGLang's own request, `Req`, or a weak reference.
 
         Raises:
-            ArgumentError: it is not known, or steps were left out.
+            ArgumentError: the policy remembers tokens, and some were left out.
         """
         written, decoded = len(engine.output_ids), engine.decode_batch_idx
         if decoded == 0:
@@ -50,27 +46,26 @@ class Followed:
         request = self.request
         request.drawn = step
         if request.policy.remembers:
-            self._remember(step)
-        if step == 0:
-            return None
-        if request.seed is not None:
-            return _DRAWN_HERE
-        if written < step:
-            raise ArgumentError(
-                f"policy {request.policy.name!r} remembers tokens, which this server does not "
-                f"know in time. Start it with --disable-overlap-schedule, or give `{SEED}`."
-            )
-        return int(engine.output_ids[-1])
+            self._turn_memory(step)
+        return None if step == 0 else _DRAWN
 
-    def _remember(self, step: int) -> None:
+    def _turn_memory(self, step: int) -> None:
         request = self.request
         if step == self._step:
             # again: the token of the last call was not taken
-            request.memory, request.scores = self._before
+            request.memory = self._before
         elif step > 0 and step - 1 != self._step:
             raise ArgumentError(
                 f"policy {request.policy.name!r} remembers tokens and has not seen all of them: "
                 "not with speculative decoding, nor with prompts that another server reads."
             )
-        self._before = (request.memory, request.scores)
-        self._step = step
+        self._before, self._step = request.memory, step
+
+
+def seed_of(name: str) -> int:
+    """A seed for a request that gives none and needs one, equal in all processes of a server.
+
+    Args:
+        name: of the request; SGLang gives each another.
+    """
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")

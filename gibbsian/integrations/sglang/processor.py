@@ -11,14 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gibbsian._errors import ArgumentError
-from gibbsian.integrations.serving import (
-    POLICY,
-    SEED,
-    Request,
-    filter_rows,
-    request_from_parameters,
-)
-from gibbsian.integrations.sglang.followed import Followed
+from gibbsian.integrations.serving import SEED, Request, filter_rows, request_from_parameters
+from gibbsian.integrations.sglang.followed import Followed, seed_of
 
 NEUTRAL: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "top_k": -1, "min_p": 0.0}
 """Sampling parameters that leave the draw to the processor: SGLang's own run behind it, on what it
@@ -39,6 +33,7 @@ class EntropicLogitProcessor:
     that was started with --enable-custom-logit-processor and can import gibbsian. The request's
     `custom_params` say what is wanted: `gibbsian_policy` as text or as JSON in text, and
     `gibbsian_seed`, where the token is to be drawn here. The other sampling parameters: `NEUTRAL`.
+    A policy that remembers tokens draws them here too, from SGLang's `sampling_seed` or a fresh one.
 
     A request that asks for what cannot be is answered with the reason, status 400; the server and
     its other requests go on.
@@ -100,7 +95,13 @@ def _followed(parameters: Mapping[str, Any], states: int) -> Followed | None:
     request = request_from_parameters(parameters, states=states)
     if request is None:
         return None
-    _check_neutral(request, parameters.get(_ENGINE))
+    engine = parameters.get(_ENGINE)
+    if engine is not None:
+        _check_beside(engine.sampling_params, seeded=request.seed is not None)
+        if request.seed is None and request.policy.remembers:
+            seed = engine.sampling_params.sampling_seed
+            seed = seed_of(engine.rid) if seed is None else seed
+            request = Request(policy=request.policy, seed=seed)
     return Followed(request=request)
 
 
@@ -110,29 +111,31 @@ def _going_on(
     followed: Followed | None = parameters[_FOLLOWED]
     if followed is None:
         return None, None
-    if not followed.follows():
-        return followed.request, None
+    request = followed.request
+    if request.seed is None and not request.policy.remembers:
+        return request, None
     if engine is None or id(parameters) in seen:
         raise ArgumentError(
             f"`{SEED}` and policies that remember tokens need one row a request, and to be told "
             "whose it is: not with speculative decoding, nor with an old SGLang."
         )
     seen.add(id(parameters))
-    return followed.request, followed.taken(engine)
+    return request, followed.turn_to_token(engine)
 
 
-def _check_neutral(request: Request, engine: Any) -> None:
-    """Other samplers behind the policy's would bend what it leaves; not so of a single token."""
-    if engine is None or request.seed is not None:
-        return
-    asked = engine.sampling_params
-    neutral = NEUTRAL | {"top_k": _WHOLE_VOCABULARY}
-    for name, value in neutral.items():
+def _check_beside(asked: Any, *, seeded: bool) -> None:
+    """Other samplers behind the policy's would bend what it leaves, or not be heard."""
+    for name, value in (NEUTRAL | {"top_k": _WHOLE_VOCABULARY}).items():
         if getattr(asked, name) != value:
             raise ArgumentError(
-                f"`{name}` must be {NEUTRAL[name]} with `{POLICY}`, which brings its own, got "
+                f"`{name}` must be {NEUTRAL[name]} with a policy, which has its own, got "
                 f"{getattr(asked, name)}. Where none was given it is the model's, or greedy."
             )
+    if seeded and asked.n > 1:
+        raise ArgumentError(
+            f"`n` must be 1 with `{SEED}`, got {asked.n}: equal seeds give equal texts. "
+            "Send a request for each seed."
+        )
 
 
 def _refuse(engine: Any, message: str) -> None:

@@ -16,7 +16,14 @@ from typing import Any
 
 import torch
 
-PARAMETERS = {"temperature": 1.0, "top_p": 1.0, "top_k": 1 << 30, "min_p": 0.0}
+PARAMETERS = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 1 << 30,
+    "min_p": 0.0,
+    "n": 1,
+    "sampling_seed": None,
+}
 
 
 class FINISH_ABORT:  # noqa: N801  (SGLang's name)
@@ -28,6 +35,7 @@ class FINISH_ABORT:  # noqa: N801  (SGLang's name)
 class Req:
     custom_params: Any
     parameters: dict[str, Any] = field(default_factory=dict)
+    rid: str = "a"
     output_ids: Any = field(default_factory=lambda: array("q"))
     decode_batch_idx: int = 0
     to_finish: Any = None

@@ -8,7 +8,9 @@ import torch
 
 from gibbsian._errors import ArgumentError
 from gibbsian.integrations.sglang import EntropicLogitProcessor
+from gibbsian.integrations.sglang.followed import seed_of
 from gibbsian.sampling import start, step
+from gibbsian.sampling.policies import policy_from_text
 from gibbsian.statistics import row_statistics
 from tests.integrations.sglang.server import Req, Server, install, settle
 from tests.sampling.policies.cases import EVERY
@@ -57,18 +59,32 @@ def test_seeds_draw_as_step_does(policy, steps, overlap):
         assert list(reqs[i].output_ids) == stepped(policy, steps[:, i], seed)
 
 
-@pytest.mark.parametrize("policy", EVERY, ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "policy", [p for p in EVERY if not p.remembers], ids=lambda policy: policy.name
+)
 def test_rows_are_what_the_policy_leaves(policy, steps):
     reqs = [Req(asked(policy)), Req(None), Req({"other": 1})]
     left = run(reqs, steps)
     assert torch.equal(left[:, 1:], steps[:, 1:])
-    state = policy.start(1, "cpu")
     for logits, kept in zip(steps[:, :1], left[:, 0], strict=True):
-        statistics = row_statistics(logits)
-        decision, state = policy.decide(statistics, state)
+        decision, _ = policy.decide(row_statistics(logits), policy.start(1, "cpu"))
         assert torch.equal(kept, decision.apply(logits)[0])
-        surprisal = statistics.log_partition - logits[0, kept.argmax()]
-        state = policy.observe(state, surprisal.clamp_min(0.0))
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_policies_that_remember_draw_from_a_fresh_seed(steps, overlap):
+    one, other = Req(dict(MEMORY), rid="one"), Req(dict(MEMORY), rid="other")
+    run([one, other], steps[:, [0, 0]], overlap=overlap)
+    assert list(one.output_ids) != list(other.output_ids)
+    # as a process beside this one does
+    again = Req(dict(MEMORY), rid="one")
+    run([again], steps[:, :1])
+    assert list(one.output_ids) == list(again.output_ids)
+    policy = policy_from_text(MEMORY["gibbsian_policy"])
+    assert list(one.output_ids) == stepped(policy, steps[:, 0], seed_of("one"))
+    given = Req(dict(MEMORY), {"sampling_seed": 8})
+    run([given], steps[:, :1])
+    assert list(given.output_ids) == stepped(policy, steps[:, 0], 8)
 
 
 @pytest.mark.parametrize(
@@ -101,16 +117,6 @@ def test_prompts_read_in_parts_and_again(steps, params, overlap):
     assert list(broken.output_ids) == list(straight.output_ids)
 
 
-def test_a_server_that_runs_ahead_cannot_tell_the_last_token(steps):
-    remembering, other = Req(dict(MEMORY)), Req({"gibbsian_policy": "edt"})
-    left = run([remembering, other, Req(None)], steps, overlap=True)
-    assert remembering.to_finish.status_code == 400
-    assert "--disable-overlap-schedule" in remembering.to_finish.message
-    assert other.to_finish is None
-    assert torch.equal(left[1:, 0], steps[1:, 0])
-    assert (left[:, 1] != steps[:, 1]).any()
-
-
 @pytest.mark.parametrize(
     ("params", "reason"),
     [
@@ -135,16 +141,15 @@ def test_bad_requests_end_with_the_reason_and_others_go_on(steps, params, reason
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"temperature": 0.7}, {"top_p": 0.9}, {"top_k": 1}, {"min_p": 0.1}]
+    "parameters", [{"temperature": 0.7}, {"top_p": 0.9}, {"top_k": 1}, {"min_p": 0.1}, {"n": 2}]
 )
-def test_other_samplers_behind_it_are_refused(steps, parameters):
-    req = Req({"gibbsian_policy": "edt"}, parameters)
+def test_what_would_not_be_heard_or_bend_the_rest_is_refused(steps, parameters):
+    req = Req({"gibbsian_policy": "edt", **SEED}, parameters)
     run([req], steps[:1, :1])
     assert next(iter(parameters)) in req.to_finish.message
-    # a single token is left: nothing can bend that
-    seeded = Req({"gibbsian_policy": "edt", "gibbsian_seed": 1}, parameters)
-    run([seeded], steps[:1, :1])
-    assert seeded.to_finish is None
+    free = Req({"gibbsian_policy": "edt"}, {"n": 2})
+    run([free], steps[:1, :1])
+    assert free.to_finish is None
 
 
 def test_speculative_decoding_has_several_rows_a_request(steps):

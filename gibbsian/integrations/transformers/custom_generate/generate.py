@@ -37,7 +37,7 @@ def generate(
                 f"`{name}` must be an option of the policy, as in policy=fixed:{name}=..., got it "
                 "beside one. Where a comma ends an argument, write the arguments as JSON."
             )
-    loop: Any = gibbsian_generate
-    return model.generate(
-        inputs, custom_generate=loop, policy=policy_from_text(policy), **arguments
+    lm: Any = model  # nn.Module's own annotations know nothing of generate
+    return lm.generate(
+        inputs, custom_generate=gibbsian_generate, policy=policy_from_text(policy), **arguments
     )
