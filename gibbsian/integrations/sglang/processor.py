@@ -33,7 +33,7 @@ class EntropicLogitProcessor:
     that was started with --enable-custom-logit-processor and can import gibbsian. The request's
     `custom_params` say what is wanted: `gibbsian_policy` as text or as JSON in text, and
     `gibbsian_seed`, where the token is to be drawn here. The other sampling parameters: `NEUTRAL`.
-    A policy that remembers tokens draws them here too, from SGLang's `sampling_seed` or a fresh one.
+    A policy that remembers tokens draws them here too, from `sampling_seed` or from a fresh one.
 
     A request that asks for what cannot be is answered with the reason, status 400; the server and
     its other requests go on.

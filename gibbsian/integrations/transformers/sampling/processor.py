@@ -76,8 +76,10 @@ class EntropicLogitsProcessor(LogitsProcessor):
         same = (input_ids[:, None, :-1] == last.input_ids[None]).all(dim=-1)
         if not bool(same.any(dim=1).all()):
             return self.policy.start(scores.shape[0], scores.device)
-        # rows with equal text have equal states: any of them will do
-        index = same.int().argmax(dim=1)
+        # its own row where that fits: another of equal text may be about another image, or have
+        # another text in its encoder
+        own = torch.eye(*same.shape, dtype=torch.int64, device=same.device)
+        index = (2 * same + own).argmax(dim=1)
         taken = last.scores[index].gather(-1, input_ids[:, -1:]).squeeze(-1)
         surprisal = (last.log_partition[index] - taken.to(last.log_partition)).clamp_min(0.0)
         return self.policy.observe(last.remembered.rows(index), surprisal)
