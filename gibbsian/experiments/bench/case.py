@@ -73,6 +73,8 @@ class Contender:
     """What to install for it; None = nothing more."""
     note: str = ""
     """What a reader has to know to compare fairly."""
+    left_out: str | None = None
+    """Why it is in the case but not run; None = it is run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,25 +1,16 @@
 """Whole models: one training iteration, and its memory, as the LLN paper's Table 2.
 
-RoBERTa-base with random weights and batch 1, and transformers' Nystromformer of the same shape (64
-landmarks, its convolution of 65); no dropout anywhere, AdamW, float32. The RoBERTa models are one:
-its attention is exchanged between iterations, so that softmax, LLN, LLN+Diag and AES share their
-weights.
+The RoBERTa models are one: its attention is exchanged between iterations, so that softmax, LLN,
+LLN+Diag, AES and no attention share their weights.
 """
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import AdamW
-from transformers import (
-    NystromformerConfig,
-    NystromformerForMaskedLM,
-    PreTrainedModel,
-    RobertaConfig,
-    RobertaForMaskedLM,
-)
+from transformers import PreTrainedModel
 
 from gibbsian.attention import AES, LLN, Attention, LLNDiag
 from gibbsian.experiments.bench.case import (
@@ -32,10 +23,19 @@ from gibbsian.experiments.bench.case import (
     Ratio,
     Tensors,
 )
-from gibbsian.experiments.bench.peers import LANDMARKS
+from gibbsian.experiments.bench.memory import require_memory
+from gibbsian.experiments.bench.models import (
+    VALUES_ONLY,
+    build_nystromformer,
+    build_optimizer,
+    build_roberta,
+    iterate,
+    require_finite,
+    set_attention,
+    weights_bytes,
+)
 from gibbsian.experiments.bench.shapes import Shapes
 from gibbsian.experiments.bench.verify import largest, relative_error
-from gibbsian.integrations.transformers import remove, use
 
 PAPER_SECONDS = {
     ("LLN", "softmax"): {512: 1.05, 1024: 1.0, 2048: 0.67, 4096: 0.47},
@@ -51,19 +51,41 @@ PAPER_GIGABYTES = {
     "LLN+Diag": {512: 4.1, 1024: 4.6, 2048: 6.1, 4096: 8.1, 8192: 13.4, 16384: 23.0},
 }
 """The same table's memory."""
+_SOFTMAX, _SQUARE, _NOTHING = "softmax", "softmax, N x N", "no attention"
 _PAIRS = (
-    ("LLN", "softmax"),
-    ("LLN+Diag", "softmax"),
-    ("AES", "softmax"),
-    ("Nystromformer", "softmax"),
+    ("LLN", _SOFTMAX),
+    ("LLN", _SQUARE),
+    ("LLN+Diag", _SOFTMAX),
+    ("LLN+Diag", _SQUARE),
+    ("AES", _SOFTMAX),
+    ("Nystromformer", _SOFTMAX),
     ("Nystromformer", "LLN"),
+    (_NOTHING, _SOFTMAX),
+    (_NOTHING, _SQUARE),
+    ("Nystromformer", _NOTHING),
 )
-_ATTENTIONS: dict[str, Callable[[], Attention] | None] = {
+_ATTENTIONS: dict[str, Callable[[], Attention] | str] = {
     "LLN": LLN,
     "LLN+Diag": LLNDiag,
     "AES": AES,
-    "softmax": None,
+    _SOFTMAX: "sdpa",
+    _SQUARE: "eager",
+    _NOTHING: VALUES_ONLY,
 }
+_NOTES = {
+    _SOFTMAX: "torch SDPA, through transformers",
+    _SQUARE: (
+        "transformers' eager attention, which writes the weights out, as the paper's softmax "
+        "must have done: the 32.1 GB that it states at 4096 are mostly those"
+    ),
+    _NOTHING: (
+        "the values go straight through: what every attention adds to, and the lowest that any "
+        "ratio over softmax can be here; Nystromformer over it is the highest that Nystromformer "
+        "over LLN can be"
+    ),
+}
+_WEIGHTS_LIMIT = 16 * 10**9
+"""Bytes of weights beyond which the attention that writes them out is not tried."""
 _FIRST_TOKEN = 5
 _CHECK_LENGTH = 128
 _CHECK_BOUND = 1e-3
@@ -82,7 +104,7 @@ def model_cases(shapes: Shapes) -> Iterator[Case]:
                 + (", peak memory" if quantity == "bytes" else ""),
                 size=length,
                 tensors=functools.partial(_tokens, shapes),
-                contenders=_contenders(shapes),
+                contenders=_contenders(shapes, length),
                 ratios=tuple(_ratios(length, quantity)),
                 mode="iteration",
                 quantity=quantity,
@@ -93,23 +115,27 @@ def model_cases(shapes: Shapes) -> Iterator[Case]:
 def _ratios(length: int, quantity: Quantity) -> Iterator[Ratio]:
     for of, to in _PAIRS:
         if quantity == "seconds":
-            paper = PAPER_SECONDS.get((of, to), {}).get(length)
+            # the paper's softmax, whichever of the two it is compared with
+            known = PAPER_SECONDS.get((of, _SOFTMAX if to == _SQUARE else to), {})
+            paper = known.get(length)
             yield Ratio(of=of, to=to, bar=paper, paper=paper, higher_is_better=to == "LLN")
         else:
-            above, below = (PAPER_GIGABYTES.get(name, {}).get(length) for name in (of, to))
+            names = (of, _SOFTMAX if to == _SQUARE else to)
+            above, below = (PAPER_GIGABYTES.get(name, {}).get(length) for name in names)
             paper = above / below if above and below else None
             yield Ratio(of=of, to=to, paper=paper, higher_is_better=to == "LLN")
 
 
-def _contenders(shapes: Shapes) -> tuple[Contender, ...]:
+def _contenders(shapes: Shapes, length: int) -> tuple[Contender, ...]:
     ours = tuple(
         Contender(
             name=name,
-            prepare=functools.partial(_prepare_roberta, shapes, make),
-            check=functools.partial(_check, shapes, make),
-            note="torch SDPA, through transformers" if make is None else "",
+            prepare=functools.partial(_prepare_roberta, shapes, attention),
+            check=functools.partial(_check, shapes, attention),
+            note=_NOTES.get(name, ""),
+            left_out=_too_large(shapes, length) if name == _SQUARE else None,
         )
-        for name, make in _ATTENTIONS.items()
+        for name, attention in _ATTENTIONS.items()
     )
     nystromformer = Contender(
         name="Nystromformer",
@@ -118,6 +144,16 @@ def _contenders(shapes: Shapes) -> tuple[Contender, ...]:
         note="transformers' own, 64 landmarks, with its convolution",
     )
     return (*ours, nystromformer)
+
+
+def _too_large(shapes: Shapes, length: int) -> str | None:
+    size = weights_bytes(shapes, length)
+    if size <= _WEIGHTS_LIMIT:
+        return None
+    return (
+        f"its weights alone, {shapes.model_layers} layers of {length} x {length} a head, are "
+        f"{size / 1e9:.0f} GB"
+    )
 
 
 def _tokens(shapes: Shapes, length: int) -> dict[str, Tensor]:
@@ -130,115 +166,42 @@ def _tokens(shapes: Shapes, length: int) -> dict[str, Tensor]:
     }
 
 
-def build_roberta(shapes: Shapes, length: int, *, layers: int | None = None) -> PreTrainedModel:
-    """RoBERTa of the benchmark's shape, in training mode, the same weights every time."""
-    torch.manual_seed(0)
-    config = RobertaConfig(
-        vocab_size=shapes.model_vocabulary,
-        max_position_embeddings=length + 2,
-        type_vocab_size=1,
-        **_shared(shapes, layers),
-    )
-    model: PreTrainedModel = RobertaForMaskedLM(config)
-    model.set_attn_implementation("sdpa")
-    model.train()
-    return model
-
-
-def build_nystromformer(
-    shapes: Shapes, length: int, *, layers: int | None = None
-) -> PreTrainedModel:
-    """Nystromformer of the same shape."""
-    torch.manual_seed(0)
-    config = NystromformerConfig(
-        vocab_size=shapes.model_vocabulary,
-        max_position_embeddings=length,
-        segment_means_seq_len=length,
-        num_landmarks=LANDMARKS,
-        type_vocab_size=1,
-        **_shared(shapes, layers),
-    )
-    model: PreTrainedModel = NystromformerForMaskedLM(config)
-    model.train()
-    return model
-
-
-def _shared(shapes: Shapes, layers: int | None) -> dict[str, Any]:
-    return {
-        "hidden_size": shapes.model_width,
-        "num_hidden_layers": shapes.model_layers if layers is None else layers,
-        "num_attention_heads": shapes.model_width // 64,
-        "intermediate_size": 4 * shapes.model_width,
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-    }
-
-
 @functools.lru_cache(maxsize=1)
 def _roberta(shapes: Shapes, length: int) -> tuple[PreTrainedModel, AdamW]:
     model = build_roberta(shapes, length)
-    return model, _optimizer(model)
-
-
-def _optimizer(model: PreTrainedModel) -> AdamW:
-    return AdamW(model.parameters(), lr=1e-5, fused=True)
+    return model, build_optimizer(model)
 
 
 def _prepare_roberta(
-    shapes: Shapes, make: Callable[[], Attention] | None, tensors: Tensors
+    shapes: Shapes, attention: Callable[[], Attention] | str, tensors: Tensors
 ) -> Operation:
-    model, optimizer = _roberta(shapes, tensors["input_ids"].shape[1])
+    length = tensors["input_ids"].shape[1]
+    model, optimizer = _roberta(shapes, length)
+    if attention == "eager":
+        # and a layer's scores and gradients, the activations, another model
+        require_memory(5 * weights_bytes(shapes, length) // 3)
     return Operation(
-        call=lambda: _iterate(model, optimizer, tensors),
+        call=lambda: iterate(model, optimizer, tensors),
         leaves={},
-        before=lambda: set_attention(model, make),
+        before=lambda: set_attention(model, attention),
         after=lambda: require_finite(model),
     )
 
 
 def _prepare_nystromformer(shapes: Shapes, tensors: Tensors) -> Operation:
     model = build_nystromformer(shapes, tensors["input_ids"].shape[1])
-    optimizer = _optimizer(model)
+    optimizer = build_optimizer(model)
     return Operation(
-        call=lambda: _iterate(model, optimizer, tensors),
+        call=lambda: iterate(model, optimizer, tensors),
         leaves={},
         after=lambda: require_finite(model),
     )
 
 
-def set_attention(model: PreTrainedModel, make: Callable[[], Attention] | None) -> None:
-    """Give the model an attention, or torch's SDPA back."""
-    remove(model, attn_implementation="sdpa")
-    if make is not None:
-        use(model, make())
-
-
-def _iterate(model: PreTrainedModel, optimizer: AdamW, tensors: Tensors) -> Outputs:
-    optimizer.zero_grad(set_to_none=True)
-    loss: Tensor = model(**tensors).loss
-    loss.backward()
-    optimizer.step()
-    if not loss.isfinite():
-        raise FloatingPointError("the loss of the iteration is not finite")
-    return (loss.detach(),)
-
-
-def require_finite(model: nn.Module) -> None:
-    """Raise if a gradient that an iteration left is not finite.
-
-    Raises:
-        FloatingPointError: naming the first such parameter.
-    """
-    for name, parameter in model.named_parameters():
-        if parameter.grad is not None and not parameter.grad.isfinite().all():
-            raise FloatingPointError(f"the iteration's gradient of {name} is not finite")
-
-
 @functools.lru_cache
-def _check(shapes: Shapes, make: Callable[[], Attention] | None) -> Check:
+def _check(shapes: Shapes, attention: Callable[[], Attention] | str) -> Check:
     model = build_roberta(shapes, _CHECK_LENGTH, layers=2)
-    set_attention(model, make)
+    set_attention(model, attention)
     return _compare_precisions(model, shapes, _CHECK_BOUND)
 
 

@@ -106,6 +106,20 @@ def limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (allowed, hard))
 
 
+def require_memory(count: int) -> None:
+    """Refuse what would not fit, before the system ends the whole process.
+
+    Raises:
+        MemoryError: less than so many bytes are free on this machine.
+    """
+    free = _fields(Path("/proc/meminfo")).get("MemAvailable", count)
+    if free < count:
+        raise MemoryError(
+            f"needs {count / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free. "
+            "End other programs and run the case again."
+        )
+
+
 def reset_peak() -> int:
     """Forget the peak so far; returns the bytes from which to count."""
     try:

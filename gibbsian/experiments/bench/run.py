@@ -330,6 +330,8 @@ def _checked(
     case: Case, contender: Contender, tensors: Mapping[str, torch.Tensor]
 ) -> tuple[dict[str, Any], Operation | None, Outputs]:
     """The contender's entry so far, its operation if it may be timed, and what that computes."""
+    if contender.left_out is not None:
+        return _left_out(contender), None, ()
     try:
         operation = contender.prepare(tensors)
         first, results = _first_call(case, contender, operation)
@@ -343,6 +345,10 @@ def _checked(
         return {"status": "WRONG", "check": report}, None, ()
     entry = {"status": "ok", "check": report, "first_call_s": first}
     return entry, operation, results.outputs
+
+
+def _left_out(contender: Contender) -> dict[str, Any]:
+    return {"status": "not run", "detail": contender.left_out}
 
 
 def _failure(error: Exception) -> dict[str, Any]:
@@ -372,7 +378,9 @@ def _measure_bytes(case: Case, config: BenchConfig, observer: BenchObserver) -> 
     entries, samples = {}, {}
     for contender in case.contenders:
         observer.on_step(f"measuring {contender.name}")
-        if config.quick:
+        if contender.left_out is not None:
+            found = _left_out(contender)
+        elif config.quick:
             # Bytes so small mean nothing anywhere, and starting a process takes seconds.
             try:
                 found = measure_here(case, contender)

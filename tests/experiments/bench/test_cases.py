@@ -6,9 +6,16 @@ import pytest
 import torch
 
 from gibbsian.experiments.bench import all_cases, decoders
-from gibbsian.experiments.bench.case import Check
-from gibbsian.experiments.bench.cases_models import require_finite
-from gibbsian.experiments.bench.run import BenchConfig, run_case
+from gibbsian.experiments.bench.case import Check, Ratio
+from gibbsian.experiments.bench.memory import require_memory
+from gibbsian.experiments.bench.models import (
+    VALUES_ONLY,
+    build_roberta,
+    require_finite,
+    set_attention,
+)
+from gibbsian.experiments.bench.run import BenchConfig, has_failed, run_case
+from gibbsian.experiments.bench.shapes import QUICK as SHAPES
 from gibbsian.experiments.bench.verify import call_for_check, verify
 from gibbsian.normalizers.schedules import SmoothStep
 from tests.experiments.bench import small_cases as small
@@ -75,3 +82,51 @@ def test_an_iteration_without_a_finite_loss_fails(quantity):
     found = run_case(alone, config, small.Silent())["contenders"][contender.name]
     assert found["status"] == "failed"
     assert "FloatingPointError" in found["detail"]
+
+
+@pytest.mark.parametrize("kind", ["iteration", "memory"])
+def test_one_that_is_left_out_says_why_and_the_others_run(kind):
+    case = QUICK[f"model-{kind}-128"]
+    reason = "its weights would not fit"
+    left_out = replace(case.contender("softmax, N x N"), left_out=reason)
+    case = replace(
+        case,
+        contenders=(case.contender("no attention"), left_out),
+        ratios=(Ratio(of="no attention", to="softmax, N x N"),),
+    )
+    config = BenchConfig(repeats=1, budget=0.0, threads=1, quick=True)
+    found = run_case(case, config, small.Silent())
+    assert found["contenders"]["no attention"]["status"] == "ok"
+    entry = found["contenders"]["softmax, N x N"]
+    assert (entry["status"], entry["detail"]) == ("not run", reason)
+    assert not {"seconds", "bytes"} & set(entry)
+    assert found["ratios"][0]["ratio"] is None
+    assert found["ratios"][0]["reason"] == "softmax, N x N not run"
+    assert not has_failed(found)
+
+
+def test_without_attention_no_position_knows_of_another_and_all_layers_are_trained():
+    model = build_roberta(SHAPES, 16)
+    tokens = torch.arange(5, 13)[None]
+    with torch.no_grad():
+        softmax = model(input_ids=tokens).logits
+        set_attention(model, "eager")
+        torch.testing.assert_close(model(input_ids=tokens).logits, softmax)
+        set_attention(model, VALUES_ONLY)
+        before = model(input_ids=tokens).logits
+        tokens[0, 3] = 20
+        after = model(input_ids=tokens).logits
+    changed = (before != after).any(dim=-1)[0]
+    assert changed.tolist() == [position == 3 for position in range(8)]
+    loss = model(input_ids=tokens, labels=tokens).loss
+    loss.backward()
+    attention = model.roberta.encoder.layer[0].attention.self
+    assert attention.query.weight.grad.count_nonzero() == 0
+    assert attention.key.weight.grad.count_nonzero() == 0
+    assert attention.value.weight.grad.count_nonzero() > 0
+
+
+def test_what_would_not_fit_is_refused_before_it_is_tried():
+    require_memory(1)
+    with pytest.raises(MemoryError, match="End other programs"):
+        require_memory(10**18)

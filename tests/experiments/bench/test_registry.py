@@ -114,11 +114,31 @@ def test_the_paper_s_ratios_are_those_of_its_seconds():
 def test_better_than_the_paper_is_below_it_over_softmax_and_above_it_for_nystromformer():
     (case,) = (case for case in FULL.values() if case.name == "model-iteration-2048")
     found = {(r.of, r.to): (r.bar, r.higher_is_better) for r in case.ratios if r.bar is not None}
-    assert found == {("LLN", "softmax"): (0.67, False), ("Nystromformer", "LLN"): (1.6, True)}
+    assert found == {
+        ("LLN", "softmax"): (0.67, False),
+        ("LLN", "softmax, N x N"): (0.67, False),
+        ("Nystromformer", "LLN"): (1.6, True),
+    }
     assert [c.name for c in FULL.values() if c.optional] == [
         "model-iteration-16384",
         "model-memory-16384",
     ]
+
+
+def test_softmax_that_writes_its_weights_out_is_left_out_where_they_do_not_fit():
+    reasons = {
+        name: case.contender("softmax, N x N").left_out
+        for name, case in FULL.items()
+        if name.startswith("model-")
+    }
+    assert {name for name, reason in reasons.items() if reason is None} == {
+        f"model-{quantity}-{length}"
+        for quantity in ("iteration", "memory")
+        for length in (512, 1024, 2048, 4096)
+    }
+    # 12 layers, 12 heads, 4 bytes
+    assert "39 GB" in reasons["model-iteration-8192"]
+    assert all(c.left_out is None for case in FULL.values() for c in case.contenders[:1])
 
 
 @pytest.mark.parametrize("name", ["aes-sparse-forward-2048", "aes-sparse-forward-causal-2048"])
