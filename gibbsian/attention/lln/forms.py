@@ -1,8 +1,11 @@
 """One call of LLN or LLN+Diag: the form that fits its mask, and its statistics if asked for."""
 
+import contextlib
+
 import torch
 from torch import Tensor
 
+from gibbsian._dispatch import is_watched
 from gibbsian._errors import ArgumentError
 from gibbsian.attention.base import AttentionStatistics
 from gibbsian.attention.lln.inputs import LLNInputs
@@ -43,7 +46,10 @@ def attend(
         block_size: of the softmax blocks of LLN+Diag; None = LLN alone.
         return_statistics: also return `AttentionStatistics`.
     """
-    with torch.autocast(inputs.query.device.type, enabled=False):
+    device = inputs.query.device.type
+    # a context that changes nothing costs as much as a pass over short queries
+    autocast = torch.is_autocast_enabled(device)
+    with torch.autocast(device, enabled=False) if autocast else contextlib.nullcontext():
         value = inputs.value.to(working_dtype(inputs.value))
         if inputs.dropout_p > 0:
             # A key leaves, or stays scaled up, for all queries of its head: linear in the keys,
@@ -81,20 +87,32 @@ def _plain(inputs: LLNInputs, scales: Scales, value: Tensor, block_size: int | N
 
 def _compiled(inputs: LLNInputs, scales: Scales, value: Tensor, block_size: int | None) -> Tensor:
     # numba takes half a second to import: only where it is used
-    from gibbsian.attention.lln.cpu.bidirectional_op import lln_bidirectional  # noqa: PLC0415
-    from gibbsian.attention.lln.cpu.causal_op import lln_causal  # noqa: PLC0415
+    from gibbsian.attention.lln.cpu.bidirectional_op import (  # noqa: PLC0415
+        attend_to_all,
+        lln_bidirectional,
+    )
+    from gibbsian.attention.lln.cpu.causal_op import (  # noqa: PLC0415
+        attend_to_earlier,
+        lln_causal,
+    )
 
     query, key = inputs.query.float(), inputs.key.float()
     shape = query.shape[:2]
     query_scale, key_scale = (scale.float().expand(shape) for scale in scales)
+    if inputs.query_factor != 1:
+        query_scale = query_scale * inputs.query_factor
+    floats = (query, key, value, query_scale, key_scale)
     present = inputs.mask.present
     if present is not None:
         present = present.expand(*shape, -1)
     offset = inputs.mask.causal_offset
-    tensors = (query, key, value, query_scale * inputs.query_factor, key_scale, present)
     blocks = (min(block_size or 0, key.shape[-2]), inputs.scale)
+    watched = is_watched(*floats)
+    output: Tensor
     if offset is None:
-        output: Tensor = lln_bidirectional(*tensors, *blocks)[0]
+        attend_all = lln_bidirectional if watched else attend_to_all
+        output, _, _ = attend_all(*floats, present, *blocks)
     else:
-        output = lln_causal(*tensors, offset, *blocks)
+        attend_earlier = lln_causal if watched else attend_to_earlier
+        output = attend_earlier(*floats, present, offset, *blocks)
     return output

@@ -140,10 +140,8 @@ def matched_scales(
     fit = matching_fit(head_dim, num_keys)
     query_variance = query_variance.clamp_min(VARIANCE_FLOOR)
     key_variance = key_variance.clamp_min(VARIANCE_FLOOR)
-    sigma_squared = (query_variance * key_variance - fit.intercept) / fit.slope
-    return (sigma_squared / (2 * query_variance)).sqrt(), (
-        sigma_squared / (2 * key_variance)
-    ).sqrt()
+    half = (query_variance * key_variance - fit.intercept) / (2 * fit.slope)
+    return (half / query_variance).sqrt(), (half / key_variance).sqrt()
 
 
 def softmax_temperature(

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gibbsian._dispatch import is_watched
 from gibbsian._errors import ArgumentError
 from gibbsian.attention.lln.inputs import LLNInputs
 from gibbsian.attention.lln.matching import matched_scales
@@ -103,41 +104,48 @@ def input_variances(
     dtype, over = working_dtype(inputs.query), _POOLED[moments]
     mask = inputs.mask
     if inputs.compiled and moments != "tensor":
-        pooled = moments == "running"
-        return (
-            _compiled_variance(inputs.query.to(dtype), mask.present_queries(), pooled=pooled),
-            _compiled_variance(inputs.key.to(dtype), mask.present, pooled=pooled),
-        )
+        return _compiled_variances(inputs, pooled=moments == "running")
     query = element_variance(inputs.query.to(dtype), mask.present_queries(), over=over)
     key = element_variance(inputs.key.to(dtype), mask.present, over=over)
     return query[..., 0, 0], key[..., 0, 0]
 
 
-def _compiled_variance(
-    elements: Tensor, present: Tensor | None, *, pooled: bool
-) -> Float[Tensor, "#batch #heads"]:
+def _compiled_variances(
+    inputs: LLNInputs, *, pooled: bool
+) -> tuple[Float[Tensor, "#batch heads"], Float[Tensor, "#batch heads"]]:
     """`element_variance` of each sample and head; pooled over the samples without a graph."""
     # numba takes half a second to import: only where it is used
-    from gibbsian.attention.lln.cpu.moments import lln_moments  # noqa: PLC0415
+    from gibbsian.attention.lln.cpu.moments import (  # noqa: PLC0415
+        lln_moments,
+        measure_moments,
+    )
 
-    if present is not None:
-        present = present.expand(elements.shape[:-1])
-    variance: Tensor
-    variance, mean, count = lln_moments(elements, present)
-    if not pooled:
-        return variance
-    share = count / count.sum(dim=0).clamp_min(1)
-    deviation = mean - (share * mean).sum(dim=0)
-    variance = (share * (variance + deviation.square())).sum(dim=0, keepdim=True).float()
-    return variance.detach()
+    query, key = inputs.query.float(), inputs.key.float()
+    present = [
+        None if rows is None else rows.expand(elements.shape[:-1])
+        for rows, elements in ((inputs.mask.present_queries(), query), (inputs.mask.present, key))
+    ]
+    variances: Tensor
+    measure = lln_moments if is_watched(query, key) else measure_moments
+    variances, means, counts = measure(query, key, *present)
+    if pooled:
+        shares = counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
+        deviations = means - (shares * means).sum(dim=1, keepdim=True)
+        variances = (shares * (variances + deviations.square())).sum(dim=1, keepdim=True)
+        variances = variances.float().detach()
+    query_variance, key_variance = variances
+    return query_variance, key_variance
 
 
 def _matched(inputs: LLNInputs, query_variance: Tensor, key_variance: Tensor) -> Scales:
     factor = inputs.query_factor
-    query_scale, key_scale = matched_scales(
-        query_variance * factor**2, key_variance, head_dim=inputs.head_dim
-    )
-    return query_scale, key_scale
+    if inputs.compiled and not is_watched(query_variance, key_variance):
+        from gibbsian.attention.lln.cpu.matching import match_at_once  # noqa: PLC0415 (as above)
+
+        return match_at_once(query_variance, key_variance, factor, inputs.head_dim)
+    if factor != 1:
+        query_variance = query_variance * factor**2
+    return matched_scales(query_variance, key_variance, head_dim=inputs.head_dim)
 
 
 class MatchedScales(nn.Module):

@@ -76,6 +76,8 @@ def _contiguous(tensor: Tensor) -> Tensor:
 def _flat(tensor: Tensor) -> Any:
     """What the tensor spans, as one row."""
     tensor = tensor.detach()
+    if tensor.is_contiguous():
+        return tensor.view(-1).numpy()
     if tensor.numel() == 0:
         return tensor.reshape(0).numpy()
     distances = zip(tensor.shape, tensor.stride(), strict=True)

@@ -19,12 +19,12 @@ from gibbsian.attention.lln.cpu.bidirectional_backward import (
 )
 from gibbsian.attention.lln.cpu.diagonal_blocks import DiagonalBlocks
 from gibbsian.attention.lln.cpu.twice import differentiable_form
+from gibbsian.attention.lln.masks import LinearMask
 from gibbsian.numerics.cpu.simd import LANES
 from gibbsian.numerics.cpu.threads import run
 
 
-@torch.library.custom_op("gibbsian::lln_bidirectional", mutates_args=())
-def lln_bidirectional(
+def attend_to_all(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -53,7 +53,15 @@ def lln_bidirectional(
     """
     batch, heads, queries, head_dim = query.shape
     keys, value_dim = value.shape[-2:]
-    size = scratch_size(head_dim, value_dim)
+    query_rows, key_rows, value_rows = map(arrays.rows, (query, key, value))
+    mask = LinearMask(queries=queries, keys=keys, present=present)
+    blocks = DiagonalBlocks(
+        mask,
+        (batch, heads, head_dim, value_dim),
+        (*query_rows, *key_rows, *value_rows),
+        block_size,
+        scale,
+    )
     memory, sums = (arrays.empty(*x) for x in _state_shapes(query, value))
     output = arrays.empty(batch, heads, queries, value_dim)
     flat = output.reshape(-1)
@@ -63,49 +71,53 @@ def lln_bidirectional(
         memories, parts = (
             arrays.empty(batch * heads * segments, *whole.shape[1:]) for whole in (memory, sums)
         )
-    tasks = batch * heads * segments
+    query_segments = -(-queries // blocks.rows_a_task)
+    tasks = batch * heads * max(segments, query_segments)
+    scratch = arrays.scratch(tasks, scratch_size(head_dim, value_dim))
     run(
         sum_keys,
-        tasks,
+        batch * heads * segments,
         segments,
         heads,
         head_dim,
         value_dim,
         keys,
-        *arrays.rows(key),
-        *arrays.rows(value),
+        *key_rows,
+        *value_rows,
         *arrays.marks(present),
         arrays.vector(key_scale),
         memories,
         parts,
-        arrays.scratch(tasks, size),
+        scratch,
     )
     if segments > 1:
         merged = (memories, parts, memory, sums)
         run(merge_states, batch * heads, segments, *merged)
-    blocks = DiagonalBlocks(query, key, value, present, None, block_size, scale)
-    segments = -(-queries // blocks.rows_a_task)
-    tasks = batch * heads * segments
     run(
         read_queries,
-        tasks,
-        segments,
+        batch * heads * query_segments,
+        query_segments,
         blocks.rows_a_task,
         blocks.rows_a_part,
         heads,
         head_dim,
         value_dim,
         queries,
-        *arrays.rows(query),
+        *query_rows,
         arrays.vector(query_scale),
         memory,
         sums,
         flat,
-        arrays.scratch(tasks, size),
+        scratch,
         *blocks.arguments,
     )
     blocks.average(flat)
     return torch.from_numpy(output), torch.from_numpy(memory), torch.from_numpy(sums)
+
+
+lln_bidirectional = torch.library.custom_op(
+    "gibbsian::lln_bidirectional", attend_to_all, mutates_args=()
+)
 
 
 @lln_bidirectional.register_fake
@@ -141,7 +153,17 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     batch, heads, queries, head_dim = query.shape
     keys, value_dim = value.shape[-2:]
-    size = scratch_size(head_dim, value_dim)
+    query_rows, key_rows, value_rows, upstream_rows = map(
+        arrays.rows, (query, key, value, upstream)
+    )
+    mask = LinearMask(queries=queries, keys=keys, present=present)
+    blocks = DiagonalBlocks(
+        mask,
+        (batch, heads, head_dim, value_dim),
+        (*query_rows, *key_rows, *value_rows),
+        block_size,
+        scale,
+    )
     grad_query, grad_key, grad_value = (arrays.empty(*x.shape) for x in (query, key, value))
     flat = tuple(x.reshape(-1) for x in (grad_query, grad_key, grad_value))
     segments = -(-queries // SEGMENT)
@@ -149,7 +171,9 @@ def _backward(
     grad_memory = arrays.empty(tasks, *memory.shape[1:])
     grad_mass = arrays.empty(tasks, memory.shape[1])
     grad_query_scale = arrays.empty(tasks, dtype=torch.float64)
-    blocks = DiagonalBlocks(query, key, value, present, None, block_size, scale)
+    key_segments = -(-keys // blocks.rows_a_task)
+    key_tasks = batch * heads * key_segments
+    scratch = arrays.scratch(max(tasks, key_tasks), scratch_size(head_dim, value_dim))
     run(
         differentiate_queries,
         tasks,
@@ -158,9 +182,9 @@ def _backward(
         head_dim,
         value_dim,
         queries,
-        *arrays.rows(query),
-        *arrays.rows(upstream),
-        *blocks.share_rows,
+        *query_rows,
+        *upstream_rows,
+        *blocks.share_rows(),
         arrays.vector(query_scale),
         memory.numpy(),
         sums.numpy(),
@@ -168,36 +192,34 @@ def _backward(
         grad_memory,
         grad_mass,
         grad_query_scale,
-        arrays.scratch(tasks, size),
+        scratch,
     )
     grad_memory, grad_mass = (arrays.per_head(x, batch * heads) for x in (grad_memory, grad_mass))
-    segments = -(-keys // blocks.rows_a_task)
-    tasks = batch * heads * segments
-    grad_key_scale = arrays.empty(tasks, dtype=torch.float64)
+    grad_key_scale = arrays.empty(key_tasks, dtype=torch.float64)
     run(
         differentiate_keys,
-        tasks,
-        segments,
+        key_tasks,
+        key_segments,
         blocks.rows_a_task,
         blocks.rows_a_part,
         heads,
         head_dim,
         value_dim,
         keys,
-        *arrays.rows(key),
-        *arrays.rows(value),
+        *key_rows,
+        *value_rows,
         *arrays.marks(present),
         arrays.vector(key_scale),
         sums.numpy(),
         grad_memory,
         grad_mass,
         grad_key_scale,
-        arrays.scratch(tasks, size),
+        scratch,
         *blocks.arguments,
-        *arrays.rows(upstream),
+        *upstream_rows,
         flat,
     )
-    blocks.add_gradients(upstream, flat)
+    blocks.add_gradients(upstream_rows, flat)
     return (
         torch.from_numpy(grad_query),
         torch.from_numpy(grad_key),

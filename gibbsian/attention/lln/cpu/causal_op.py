@@ -10,11 +10,11 @@ from gibbsian.attention.lln.cpu.causal import attend_causally, scratch_size
 from gibbsian.attention.lln.cpu.causal_backward import differentiate_causally
 from gibbsian.attention.lln.cpu.diagonal_blocks import DiagonalBlocks
 from gibbsian.attention.lln.cpu.twice import differentiable_form
+from gibbsian.attention.lln.masks import LinearMask
 from gibbsian.numerics.cpu.threads import num_workers, run
 
 
-@torch.library.custom_op("gibbsian::lln_causal", mutates_args=())
-def lln_causal(
+def attend_to_earlier(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -27,13 +27,16 @@ def lln_causal(
 ) -> Tensor:
     """Output of every query i over the present keys j <= i + offset.
 
-    Arguments as those of `lln_bidirectional`; a second derivative is taken by the reference.
+    Arguments as those of `attend_to_all`; a second derivative is taken by the reference.
     """
     batch, heads, queries, head_dim = query.shape
     keys, value_dim = value.shape[-2:]
     output = arrays.empty(batch, heads, queries, value_dim)
     flat = output.reshape(-1)
-    blocks = DiagonalBlocks(query, key, value, present, offset, block_size, scale)
+    tensors = (*arrays.rows(query), *arrays.rows(key), *arrays.rows(value))
+    mask = LinearMask(queries=queries, keys=keys, present=present, causal_offset=offset)
+    sizes = (batch, heads, head_dim, value_dim)
+    blocks = DiagonalBlocks(mask, sizes, tensors, block_size, scale)
     run(
         attend_causally,
         batch * heads,
@@ -43,9 +46,7 @@ def lln_causal(
         queries,
         keys,
         offset,
-        *arrays.rows(query),
-        *arrays.rows(key),
-        *arrays.rows(value),
+        *tensors,
         *arrays.marks(present),
         arrays.vector(query_scale),
         arrays.vector(key_scale),
@@ -55,6 +56,9 @@ def lln_causal(
     )
     blocks.average(flat)
     return torch.from_numpy(output)
+
+
+lln_causal = torch.library.custom_op("gibbsian::lln_causal", attend_to_earlier, mutates_args=())
 
 
 @lln_causal.register_fake
@@ -91,7 +95,11 @@ def _backward(
     grad_query, grad_key, grad_value, grad_query_scale, grad_key_scale = (
         arrays.empty(*x.shape) for x in (query, key, value, query_scale, key_scale)
     )
-    blocks = DiagonalBlocks(query, key, value, present, offset, block_size, scale)
+    tensors = (*arrays.rows(query), *arrays.rows(key), *arrays.rows(value))
+    upstream_rows = arrays.rows(upstream)
+    mask = LinearMask(queries=queries, keys=keys, present=present, causal_offset=offset)
+    sizes = (batch, heads, head_dim, value_dim)
+    blocks = DiagonalBlocks(mask, sizes, tensors, block_size, scale)
     flat = tuple(x.reshape(-1) for x in (grad_query, grad_key, grad_value))
     tasks = batch * heads
     # A chunk may be as short as one query; pages that are not written to cost nothing.
@@ -105,12 +113,10 @@ def _backward(
         queries,
         keys,
         offset,
-        *arrays.rows(query),
-        *arrays.rows(key),
-        *arrays.rows(value),
+        *tensors,
         *arrays.marks(present),
-        *arrays.rows(upstream),
-        *blocks.share_rows,
+        *upstream_rows,
+        *blocks.share_rows(),
         arrays.vector(query_scale),
         arrays.vector(key_scale),
         flat,
@@ -121,7 +127,7 @@ def _backward(
         arrays.empty(*chunks, dtype=torch.int64),
         *blocks.arguments,
     )
-    blocks.add_gradients(upstream, flat)
+    blocks.add_gradients(upstream_rows, flat)
     return (
         torch.from_numpy(grad_query),
         torch.from_numpy(grad_key),

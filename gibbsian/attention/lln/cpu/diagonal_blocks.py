@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gibbsian.attention.lln.cpu import arrays
 from gibbsian.attention.lln.cpu.diagonal import (
@@ -20,17 +19,29 @@ _HALF, _ONE = np.float32(0.5), np.float32(1)
 _ROWS_A_TASK = 1024
 _ROWS_A_PART = 256
 """Rows that LLN has just handled are still near when their blocks follow."""
+_NOWHERE = (np.empty(0, np.float32), np.zeros(3, np.int64))
+_NO_BLOCKS = (
+    (0,) * 5,
+    _NOWHERE * 3,
+    (
+        *(0,) * 4,
+        _ONE,
+        np.empty((0, 0), np.int32),
+        np.empty(0, np.int64),
+        np.empty((0, 0), np.float32),
+        np.empty((0, 3, 0), np.int64),
+    ),
+)
+"""The arguments of kernels that have no blocks to handle."""
 
 
 class DiagonalBlocks:
     """The blocks of one call; none if `block_size` is 0.
 
     Args:
-        query: (batch, heads, queries, head_dim) float32.
-        key: as many heads.
-        value: the same.
-        present: (batch, heads, keys) boolean; None = all.
-        causal_offset: position of the first query if no query sees the keys after it, else None.
+        mask: which key each query stands at, and which keys are there, (batch, heads, keys).
+        sizes: batch, heads, head_dim and value_dim.
+        tensors: `arrays.rows` of float32 queries, keys and values, one after the other.
         block_size: present keys in a block.
         scale: of the scores.
     """
@@ -44,69 +55,71 @@ class DiagonalBlocks:
     arguments: tuple[Any, ...]
     """`sizes, tensors, blocks` of the kernels in `gibbsian.attention.lln.cpu.diagonal`; without
     blocks to handle on the way, the block size in them is 0."""
-    share_rows: arrays.Rows
-    """What LLN's half is of each row, (batch, heads, queries): 1/2, or 1 without a block."""
 
     def __init__(
         self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        present: Tensor | None,
-        causal_offset: int | None,
+        mask: LinearMask,
+        sizes: tuple[int, int, int, int],
+        tensors: tuple[Any, ...],
         block_size: int,
         scale: float,
     ) -> None:
-        batch, heads, queries, head_dim = query.shape
-        keys, value_dim = value.shape[-2:]
-        count = batch * heads
-        mask = LinearMask(queries=queries, keys=keys, present=present, causal_offset=causal_offset)
-        is_causal = causal_offset is not None
         self.rows_a_part = max(1, _ROWS_A_PART // max(1, block_size)) * max(1, block_size)
         self.rows_a_task = max(1, _ROWS_A_TASK // self.rows_a_part) * self.rows_a_part
-        self.joined = block_size > 0 and present is None and queries == keys and mask.offset == 0
-        places, counts = (
-            arrays.empty(count, 0, dtype=torch.int32),
-            arrays.empty(count, dtype=torch.int64),
-        )
-        if block_size > 0 and present is not None:
-            places = arrays.empty(count, keys, dtype=torch.int32)
-            run(list_present, count, heads, keys, *arrays.marks(present), places, counts)
-        shares = np.where(_in_block(mask), _HALF, _ONE) if block_size > 0 else _ONE
-        shares = np.ascontiguousarray(np.broadcast_to(shares, (batch, heads, queries)))
-        self.share_rows = shares.reshape(-1), np.array([heads * queries, queries, 1], np.int64)
-
+        self.joined = False
+        self.arguments = self._apart = _NO_BLOCKS
+        self._mask, self._shape, self._block_size = mask, (*sizes[:2], mask.queries), block_size
+        self._tasks = 0
+        if block_size == 0:
+            return
+        batch, heads, head_dim, value_dim = sizes
+        count, present, is_causal = batch * heads, mask.present, mask.causal_offset is not None
+        self.joined = present is None and mask.queries == mask.keys and mask.offset == 0
+        places = arrays.empty(count, 0 if present is None else mask.keys, dtype=torch.int32)
+        counts = arrays.empty(count, dtype=torch.int64)
+        if present is not None:
+            run(list_present, count, heads, mask.keys, *arrays.marks(present), places, counts)
         # One task more than there may be in any kernel: all workers have scratch.
-        workers = num_workers(count * (1 + max(queries, keys) // self.rows_a_part))
-        size = scratch_size(head_dim, value_dim, block_size) if block_size > 0 else 0
-        sizes = (heads, head_dim, value_dim, queries, keys)
-        tensors = (*arrays.rows(query), *arrays.rows(key), *arrays.rows(value))
+        workers = num_workers(count * (1 + max(mask.queries, mask.keys) // self.rows_a_part))
         rules = (
             mask.offset,
-            int(present is not None and not is_causal and queries != keys),
+            int(present is not None and not is_causal and mask.queries != mask.keys),
             int(is_causal),
             np.float32(scale),
             places,
             counts,
-            arrays.empty(workers, size),
+            arrays.empty(workers, scratch_size(head_dim, value_dim, block_size)),
             arrays.empty(workers, 3, block_size, dtype=torch.int64),
         )
-        self.arguments = (sizes, tensors, (block_size if self.joined else 0, *rules))
-        self._apart = (sizes, tensors, (block_size, *rules))
-        self._blocks_a_task = self.rows_a_task // max(1, block_size)
-        self._segments = -(-keys // self.rows_a_task)
-        self._tasks = 0 if self.joined or block_size == 0 else count * self._segments
+        shape = (heads, head_dim, value_dim, mask.queries, mask.keys)
+        self._apart = (shape, tensors, (block_size, *rules))
+        self.arguments = (shape, tensors, (block_size if self.joined else 0, *rules))
+        self._blocks_a_task = self.rows_a_task // block_size
+        self._segments = -(-mask.keys // self.rows_a_task)
+        self._tasks = 0 if self.joined else count * self._segments
+
+    def share_rows(self) -> arrays.Rows:
+        """What LLN's half is of each row, (batch, heads, queries): 1/2, or 1 without a block."""
+        if self.joined or self._block_size == 0:
+            return np.array([_HALF if self.joined else _ONE]), np.zeros(3, np.int64)
+        shares = np.where(_in_block(self._mask), _HALF, _ONE)
+        shares = np.ascontiguousarray(np.broadcast_to(shares, self._shape))
+        _, heads, queries = self._shape
+        return shares.reshape(-1), np.array([heads * queries, queries, 1], np.int64)
 
     def average(self, output: Any) -> None:
         """Makes LLN's output that of LLN+Diag, unless its kernels have done so."""
+        if self._tasks == 0:
+            return
         split = (self._segments, self._blocks_a_task)
         run(average_some, self._tasks, *split, *self._apart, output)
 
-    def add_gradients(self, upstream: Tensor, gradients: tuple[Any, ...]) -> None:
+    def add_gradients(self, upstream: arrays.Rows, gradients: tuple[Any, ...]) -> None:
         """Adds to LLN's gradients those through the blocks, unless its kernels have done so."""
+        if self._tasks == 0:
+            return
         split = (self._segments, self._blocks_a_task)
-        rows = arrays.rows(upstream)
-        run(differentiate_some, self._tasks, *split, *self._apart, *rows, gradients)
+        run(differentiate_some, self._tasks, *split, *self._apart, *upstream, gradients)
 
 
 def _in_block(mask: LinearMask) -> Any:

@@ -167,7 +167,7 @@ def test_second_derivatives_are_the_reference_s(form, is_causal, matched, masked
 @pytest.mark.parametrize("shape", [(1, 2, 9, 3), (2, 2, 70, 5)])
 @pytest.mark.parametrize("masked", [False, True])
 def test_second_derivatives_of_moments(shape, masked):
-    x = torch.randn(shape)
+    x, other = torch.randn(shape), torch.randn(shape)
     present = torch.rand(shape[:-1]) > 0.4 if masked else None
 
     def second(variance):
@@ -177,12 +177,12 @@ def test_second_derivatives_of_moments(shape, masked):
         )
         return first, *torch.autograd.grad(first.pow(3).sum(), elements)
 
-    for one, other in zip(
-        second(lambda x: lln_moments(x, present)[0]),
+    for fast, plain in zip(
+        second(lambda x: lln_moments(other, x, None, present)[0][1]),
         second(lambda x: element_variance(x, present)[..., 0, 0]),
         strict=True,
     ):
-        assert_same(one, other)
+        assert_same(fast, plain)
 
 
 @both_directions
@@ -281,14 +281,24 @@ def test_moments(shape, strided, masked):
 
     truth = results(plain, [x.double()], upstream)
     attained = results(plain, [x], upstream)
-    fast = results(lambda x: lln_moments(x, present)[0], [x], upstream)
-    for a, b, c in zip(fast, attained, truth, strict=True):
-        assert_as_accurate_as(a, b, c)
-    _, mean, count = lln_moments(x, present)
-    kept = torch.ones(shape[:-1]) if present is None else present.float()
-    assert torch.equal(count, kept.sum(dim=-1) * shape[-1])
-    sums = (x.double() * kept.unsqueeze(-1)).sum(dim=(-2, -1))
-    assert_same(mean.float(), (sums / count.clamp_min(1)).float())
+    # a side of another length beside it, on either side
+    other = torch.randn(*shape[:2], 5000, shape[3])
+    for side in (0, 1):
+
+        def pair(x, side=side):
+            sides = ((x, present), (other, None))
+            (query, *marks), (key, *more) = sides if side == 0 else sides[::-1]
+            return lln_moments(query, key, *marks, *more)
+
+        fast = results(lambda x, pair=pair, side=side: pair(x)[0][side], [x], upstream)
+        for a, b, c in zip(fast, attained, truth, strict=True):
+            assert_as_accurate_as(a, b, c)
+        _, means, counts = pair(x)
+        mean, count = means[side], counts[side]
+        kept = torch.ones(shape[:-1]) if present is None else present.float()
+        assert torch.equal(count, kept.sum(dim=-1) * shape[-1])
+        sums = (x.double() * kept.unsqueeze(-1)).sum(dim=(-2, -1))
+        assert_same(mean.float(), (sums / count.clamp_min(1)).float())
 
 
 @pytest.mark.parametrize("module", [LLN, LLNDiag])
@@ -370,7 +380,7 @@ def step():
     torch.ops.gibbsian.lln_bidirectional_backward(upstream, *inputs, 64, 0.5, *state)
     lln_causal(*inputs, 0, 64, 0.5)
     torch.ops.gibbsian.lln_causal_backward(upstream, *inputs, 0, 64, 0.5)
-    lln_moments(query, present)
+    lln_moments(query, key, None, present)
 
 
 with torch.no_grad():
@@ -392,7 +402,7 @@ def test_operators_keep_torch_s_rules(block_size, masked):
     floats = [x.detach().requires_grad_() for x in (query, key, value, *torch.ones(2, 2, 2))]
     torch.library.opcheck(lln_bidirectional, (*floats, present, block_size, 0.5))
     torch.library.opcheck(lln_causal, (*floats, present, 0, block_size, 0.5))
-    torch.library.opcheck(lln_moments, (floats[0], present))
+    torch.library.opcheck(lln_moments, (floats[0], floats[1], None, present))
 
 
 @pytest.mark.compile
