@@ -42,6 +42,7 @@ SIZES = (5.0, 20.0, 100.0)
 POOL, TARGET, CAP, MIN_P = "pool", "target entropy", "capped entropy", "min-p"
 RIVAL = MIN_P
 FREE = (POOL, TARGET, CAP)
+CUTTING = (MIN_P, POOL, "epsilon")
 SMOOTHING = 0.1
 """Share of the model's own distribution in the one that predicts: no token is impossible."""
 RARE = 1e-3
@@ -143,6 +144,8 @@ def looked_at(window: Window, sampler: Sampler) -> dict[str, list[float]]:
     }
 
 
+_POOLS = ("size", "cut")
+"""What only samplers that cut have."""
 _WORDS = {
     "log p": "expected log-probability under the model, nats",
     "loss": "held-out loss, nats",
@@ -174,7 +177,7 @@ def one(found: np.ndarray) -> Estimate:
 
 def measure(size: Size, seed: int) -> Measured:
     """Knobs set on one half of the windows, everything else on the other."""
-    num_read, num_written, every = (8, 4, 16) if size == "quick" else (72, 24, 4)
+    num_read, num_written, every = (8, 4, 16) if size == "quick" else (48, 16, 8)
     missing = missing_weights(MODEL)
     scale = (
         f"SmolLM2-135M-Instruct, {(num_read + num_written) * POSITIONS} positions in "
@@ -211,7 +214,7 @@ def _knobs(tuning: list[Passage], every: int) -> dict[str, Any]:
         found = {}
         for name, make in made.items():
             pair = [
-                matched(partial(of, make), aim, 2e-3 * aim) for aim in (target, NEARBY * target)
+                matched(partial(of, make), aim, 0.01 * aim) for aim in (target, NEARBY * target)
             ]
             if None not in pair:
                 found[name] = pair
@@ -278,7 +281,7 @@ def _summarised(
     ):
         for level, chosen in knobs[kind].items():
             for name in chosen:
-                for what in (*compared, *shown):
+                for what in (*compared, *(x for x in shown if name in CUTTING or x not in _POOLS)):
                     label = f"{_WORDS[what]}, {name}, {level}"
                     found = means(evidence(what), (kind, level, name, 0), what)
                     numbers[label] = one(resampled((found,), np.asarray, seed, OVER))

@@ -1,7 +1,7 @@
 """Next-token distributions of SmolLM2-135M-Instruct, window by window."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from jaxtyping import Float, Int64
@@ -75,7 +75,7 @@ def passages(num_read: int, num_written: int, seed: int) -> list[Passage]:
     texts: list[list[int]] = []
     for i, prompt in enumerate(_PROMPTS):
         if len(texts) < num_written:
-            texts += part(f"text-{i}", lambda p=prompt, i=i: _written(p, copies, seed + 1000 * i))
+            texts += part(f"text-{i}", partial(_written, prompt, copies, seed + 1000 * i))
     found += [Passage(tokens=tuple(t), source=WRITTEN) for t in texts[:num_written]]
     return found
 
@@ -94,6 +94,7 @@ def read_window(passage: Passage) -> Window:
     )
 
 
+@lru_cache(maxsize=len(_PROMPTS))
 @torch.no_grad()
 def _written(prompt: str, copies: int, seed: int) -> list[list[int]]:
     """Prompt and answer, several times; the tokens that end a text are not allowed."""

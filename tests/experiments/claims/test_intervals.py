@@ -11,6 +11,7 @@ from gibbsian.experiments.claims.intervals import (
     mean_correlation,
     mean_of,
     rank_correlation,
+    resampled,
     slope,
 )
 from gibbsian.experiments.claims.matrices import KERNELS, sample_distance
@@ -92,3 +93,20 @@ def test_rows_of_every_kernel_sum_to_one(name):
     matrix = KERNELS[name](query, key)
     torch.testing.assert_close(matrix.sum(dim=-1), torch.ones(30, dtype=torch.float64))
     assert (matrix >= 0).all()
+
+
+def test_resampled_intervals_are_those_of_the_mean_and_of_a_ratio():
+    rng = np.random.default_rng(0)
+    blocks = rng.normal(3.0, 2.0, (400, 2))
+    found = resampled((blocks,), np.asarray, 0, "blocks")
+    assert found.shape == (2,)
+    error = blocks[:, 0].std(ddof=1) / 20
+    assert found[0].value == pytest.approx(blocks[:, 0].mean())
+    assert found[0].high - found[0].value == pytest.approx(1.96 * error, rel=0.15)
+    assert found[0].value - found[0].low == pytest.approx(1.96 * error, rel=0.15)
+    # numerator and denominator are drawn together: a ratio that is the same in all has no width
+    ratio = resampled((2 * blocks, blocks), np.divide, 0, "blocks")[1]
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((2.0, 2.0, 2.0))
+    assert (ratio.count, ratio.over, ratio.kind) == (400, "blocks", "resampled")
+    with pytest.raises(ValueError, match="at least two"):
+        resampled((blocks[:1],), np.asarray, 0, "blocks")

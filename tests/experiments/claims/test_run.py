@@ -1,9 +1,13 @@
 import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from gibbsian._errors import ArgumentError, DataError
 from gibbsian.experiments.claims import Claim, Measured, all_claims, run_claims
+from gibbsian.experiments.claims.parts import part, told
 from tests.experiments.claims.estimates import near
 
 
@@ -44,7 +48,7 @@ def run(output, claims, ids=(), **options):
 
 def test_ids_are_those_of_their_claims():
     assert all(name == c.id for name, c in all_claims().items())
-    assert len(all_claims()) == 14
+    assert len(all_claims()) >= 17
 
 
 def test_the_verdict_is_the_rule_s(tmp_path):
@@ -128,3 +132,57 @@ def test_a_number_that_is_not_finite_decides_nothing():
     found = claim("X", value=float("nan")).run("quick", 0)
     assert found.verdict == "undecided"
     assert found.why == "Not a finite number: number."
+
+
+def test_parts_outlive_an_interrupt_and_go_with_the_claim(tmp_path):
+    output, made = tmp_path / "out.json", []
+
+    def make(name):
+        made.append(name)
+        return {"name": name, "pair": (1, 2.5)}
+
+    def measure(*_):
+        first = part("first", lambda: make("first"))
+        # a resumed run gets what a fresh one gets
+        assert first == {"name": "first", "pair": [1, 2.5]}
+        told(1, 2)
+        if interrupted:
+            raise KeyboardInterrupt
+        part("second", lambda: make("second"))
+        return Measured(numbers={"number": near(1.0)}, scale="none")
+
+    broken = replace(claim("X1"), measure=measure)
+    interrupted = True
+    with pytest.raises(KeyboardInterrupt):
+        run(output, [broken])
+    interrupted = False
+    run(output, [broken], resume=True)
+    assert made == ["first", "second"]
+    assert list(tmp_path.iterdir()) == [output]
+    # without --resume nothing is taken over
+    interrupted = True
+    with pytest.raises(KeyboardInterrupt):
+        run(output, [broken])
+    interrupted = False
+    run(output, [broken])
+    assert made == ["first", "second", "first", "first", "second"]
+
+
+def test_progress_within_a_claim_is_told():
+    observer = Observer()
+
+    def measure(*_):
+        told(3, 4)
+        return Measured(numbers={"number": near(1.0)}, scale="none")
+
+    with tempfile.TemporaryDirectory() as folder:
+        run_claims(
+            (),
+            Path(folder, "out.json"),
+            observer=observer,
+            claims={"X": replace(claim("X"), measure=measure)},
+        )
+    assert observer.seen == [("X", 0, 1), (3, 4)]
+    # outside of a run nobody listens and nothing is kept
+    told(1, 2)
+    assert part("alone", lambda: (1,)) == [1]
