@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gibbsian._errors import ArgumentError
-from gibbsian.sampling import SamplerState, step
+from gibbsian.sampling import SamplerState, start, step
 from gibbsian.sampling.policies import Policy, PolicyState, policy_from_config, policy_from_text
 from gibbsian.sampling.stream import row_seeds
 from gibbsian.statistics import row_statistics
@@ -25,6 +25,19 @@ SEED = "gibbsian_seed"
 """Parameter of a request: draw the tokens here, from the stream of this seed."""
 _PREFIX = "gibbsian"
 _FEWEST_STATES = 8
+_MOST_STATES = 1 << 31
+_MOST_CANDIDATES = 100
+"""Each is a number drawn and a token looked at, for every row and step."""
+_MISFITS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What options of wrong types and sizes come to."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -73,14 +86,13 @@ def request_from_parameters(
     if unknown:
         raise ArgumentError(f"`{unknown[0]}` is not a parameter. There are {POLICY} and {SEED}.")
     asked, seed = given.get(POLICY), given.get(SEED)
-    policy = default if asked is None else _policy(asked)
+    policy = _checked_policy(asked, default, states)
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
         raise ArgumentError(f"`{SEED}` must be an integer, got {seed!r}.")
     if policy is None:
         if seed is not None:
             raise ArgumentError(f"`{SEED}` needs `{POLICY}`. Without one the engine's own is used.")
         return None
-    _check_fit(policy, states)
     return Request(policy=policy, seed=seed)
 
 
@@ -165,6 +177,21 @@ def _remember(group: list[Request], memory: PolicyState) -> None:
         request.scores = None
 
 
+def _checked_policy(asked: Any, default: Policy | None, states: int | None) -> Policy | None:
+    try:
+        policy = default if asked is None else _policy(asked)
+        if policy is not None:
+            _check_fit(policy, states)
+    except ArgumentError:
+        raise
+    except _MISFITS as error:
+        reason = str(error).partition("\n")[0]
+        raise ArgumentError(
+            f"`{POLICY}` does not fit one sequence: {reason}. Its options are plain numbers."
+        ) from None
+    return policy
+
+
 def _policy(asked: Any) -> Policy:
     if isinstance(asked, str) and asked.lstrip().startswith("{"):
         try:
@@ -183,16 +210,22 @@ def _policy(asked: Any) -> Policy:
 
 
 def _check_fit(policy: Policy, states: int | None) -> None:
-    """Decide on one row: what fails here would fail in the engine, with all that it serves."""
-    if states is None:
-        states = max(_FEWEST_STATES, (getattr(policy, "insert_token", None) or 0) + 1)
-    row = torch.zeros(1, states)
-    try:
-        decision, _ = policy.decide(row_statistics(row), policy.start(1, row.device))
-        decision.apply(row)
-    except ArgumentError:
-        raise
-    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+    """Take two tokens: what fails here would fail in the engine, with all that it serves."""
+    inserted = getattr(policy, "insert_token", None)
+    if inserted is not None:
+        last = (_MOST_STATES if states is None else states) - 1
+        if isinstance(inserted, bool) or not isinstance(inserted, int) or inserted > last:
+            raise ArgumentError(
+                f"`insert_token` must be a token of the vocabulary, 0 to {last}, got {inserted!r}. "
+                "Look it up in the model's own tokenizer."
+            )
+        policy = policy_from_config(policy.to_config() | {"insert_token": 0})
+    row, state = torch.zeros(1, _FEWEST_STATES), start(policy, 1, seed=0)
+    decision, _ = policy.decide(row_statistics(row), state.policy)
+    if decision.candidates > _MOST_CANDIDATES:
         raise ArgumentError(
-            f"`{POLICY}` does not fit one sequence: {error}. Its options are plain numbers."
-        ) from None
+            f"`candidates` must be at most {_MOST_CANDIDATES} in an engine, got "
+            f"{decision.candidates}. 5 is the default."
+        )
+    for _ in range(2):
+        _, state, _ = step(row, state, policy=policy)

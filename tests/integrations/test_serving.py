@@ -138,3 +138,28 @@ def test_parameters_that_are_refused_before_they_reach_the_engine(parameters, me
     with pytest.raises(ArgumentError, match=message) as caught:
         request_from_parameters(parameters, states=STATES)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"name": "adaptive", "candidates": 10**9},
+        {"name": "adaptive", "candidates": 10**30},
+        {"name": "quadrant", "insert_token": 10**12},
+        {"name": "quadrant", "insert_token": 1.5},
+        {"name": "quadrant", "insert_token": True},
+        {"name": "mirostat", "target": 10**30},
+        {"name": "aes", "schedule": {"name": "smooth_step", "bounds": 3}},
+        {"name": "aes", "schedule": []},
+    ],
+)
+def test_what_would_end_the_engine_is_refused_before_it_gets_there(policy):
+    with pytest.raises(ArgumentError, match=r"^`"):
+        request_from_parameters({"gibbsian_policy": json.dumps(policy)})
+
+
+def test_a_token_to_insert_must_be_in_the_vocabulary():
+    given = {"gibbsian_policy": '{"name": "quadrant", "insert_token": 49151}'}
+    assert request_from_parameters(given, states=49152).policy.insert_token == 49151
+    with pytest.raises(ArgumentError, match="0 to 49150, got 49151"):
+        request_from_parameters(given, states=49151)
