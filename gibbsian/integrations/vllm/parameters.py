@@ -35,8 +35,11 @@ class SamplingParameters(Protocol):
     """How many texts are asked for."""
 
 
-def default_policy() -> Policy | None:
+def default_policy(states: int | None = None) -> Policy | None:
     """The policy that the environment variable names, if it is set.
+
+    Args:
+        states: size of the vocabulary, if it is known already.
 
     Raises:
         ArgumentError: it names none that there is.
@@ -45,7 +48,7 @@ def default_policy() -> Policy | None:
     if not text:
         return None
     try:
-        request = request_from_parameters({POLICY: text})
+        request = request_from_parameters({POLICY: text}, states=states)
     except ArgumentError as error:
         raise ArgumentError(f"`{POLICY_VARIABLE}`: {error}") from None
     return None if request is None else request.policy

@@ -62,7 +62,7 @@ class EntropicRows:
         del is_pin_memory
         model = vllm_config.model_config
         self._states: int = model.get_vocab_size()
-        self._default = default_policy()
+        self._default = default_policy(self._states)
         self._sequences = Sequences(model.seed or 0)
         self._slots = place
         self._drafts = vllm_config.speculative_config is not None

@@ -197,6 +197,9 @@ def test_a_bad_default_stops_the_engine_before_it_serves(monkeypatch):
     monkeypatch.setenv(POLICY_VARIABLE, "nonsense")
     with pytest.raises(ValueError, match="GIBBSIAN_POLICY"):
         first()
+    monkeypatch.setenv(POLICY_VARIABLE, json.dumps({"name": "quadrant", "insert_token": STATES}))
+    with pytest.raises(ValueError, match="`insert_token` must be a token of the vocabulary"):
+        first()
 
 
 def test_a_token_beyond_the_vocabulary_is_logged_and_ends_nobody(caplog):
