@@ -8,6 +8,9 @@ from gibbsian.reports.table import Column
 Results = Mapping[str, Any]
 
 
+_KINDS = {"mean": "mean over", "largest": "largest of", "resampled": "resampled over"}
+
+
 def _cell(name: str) -> Any:
     return lambda claim: claim[name]
 
@@ -35,7 +38,7 @@ def number_rows(claim: Mapping[str, Any]) -> list[list[str]]:
     """Name, value, interval and repetitions of everything that was measured for a claim."""
     rows = []
     for name, found in claim["measurement"].items():
-        kind = "largest of" if found["kind"] == "largest" else "mean over"
+        kind = _KINDS[found["kind"]]
         rows.append(
             [
                 name,

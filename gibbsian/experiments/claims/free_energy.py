@@ -171,7 +171,7 @@ def on_the_curve(curve: np.ndarray, rival: np.ndarray) -> np.ndarray:
 
 def one(found: np.ndarray) -> Estimate:
     """The estimate in an array of one."""
-    estimate: Estimate = found[()]
+    estimate: Estimate = found.item()
     return estimate
 
 
@@ -213,12 +213,11 @@ def _knobs(tuning: list[Passage], every: int) -> dict[str, Any]:
     def solved(made: Knobs, of: Callable[..., float], target: float) -> dict[str, list[float]]:
         found = {}
         for name, make in made.items():
-            pair = [
-                matched(partial(of, make), aim, 0.01 * aim) for aim in (target, NEARBY * target)
-            ]
-            if None not in pair:
-                found[name] = pair
-        return found  # type: ignore[return-value]  (no None is left)
+            aims = (target, NEARBY * target)
+            pair = [matched(partial(of, make), aim, 0.01 * aim) for aim in aims]
+            if all(knob is not None for knob in pair):
+                found[name] = [knob for knob in pair if knob is not None]
+        return found
 
     return {
         "entropy": mean,

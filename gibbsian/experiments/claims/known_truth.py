@@ -56,6 +56,7 @@ SKIPPED = 8
 """First tokens of a text, which are not looked at."""
 
 _NOTHING = 1e-7
+_SHOWN = "reverse KL"
 _ENDS = (("poorest", 0), ("best", -1))
 _STEPS = {"quick": (0, 10, 40), "full": (0, 25, 50, 100, 200, 400, 800)}
 _TEXTS = {"quick": (10, 100, 1000), "full": (10, 30, 100, 300, 1000, 3000, 10000)}
@@ -196,59 +197,60 @@ def measure(size: Size, seed: int) -> Measured:
 
 def _numbers(runs: list[tuple[str, dict[str, list[Found]]]], seed: int) -> dict[str, Estimate]:
     numbers: dict[str, Estimate] = {}
-
-    def every(kind: str, value: Callable[[list[Found]], float]) -> list[float]:
-        return [value(run[kind]) for _, run in runs]
-
     for kind in KINDS:
+        models = [run[kind] for _, run in runs]
         for end, at in _ENDS:
-            found = every(kind, lambda rows, at=at: rows[at]["KL"])
+            found = [rows[at]["KL"] for rows in models]
             numbers[f"KL of the {end} model, nats, {kind}"] = mean_of(found, OVER)
         for m in MEASURES:
             for group in (DRIVEN, PLAIN):
                 of = f"{group}, {m}, {kind}"
-                curves = every(kind, lambda rows, m=m, g=group: _curve(rows, m, g))
-                most, last = [max(c) for c in curves], [c[-1] for c in curves]
-                ranks = [
-                    rank_correlation([r["KL"] for r in run[kind]], curve)
-                    for (_, run), curve in zip(runs, curves, strict=True)
-                ]
-                numbers[f"largest benefit, {of}"] = mean_of(most, OVER)
-                numbers[f"benefit at the best model, {of}"] = mean_of(last, OVER)
-                numbers[f"benefit left at the best model, of the largest, {of}"] = _ratio(
-                    last, most, seed
-                )
-                numbers[f"rank correlation of KL and benefit, {of}"] = mean_correlation(ranks, OVER)
-                if m == "cross entropy":
-                    continue
-                shares = every(kind, lambda rows, m=m, g=group: _shares(rows, m, g))
-                top, end_share = [max(c) for c in shares], [c[-1] for c in shares]
-                numbers[f"largest share of the error removed, {of}"] = mean_of(top, OVER)
-                numbers[f"share of the error removed at the best model, {of}"] = mean_of(
-                    end_share, OVER
-                )
-                numbers[f"share at the best model, of the largest, {of}"] = _ratio(
-                    end_share, top, seed
-                )
+                numbers |= _fall(of, [_curve(rows, m, group) for rows in models], models, seed)
+                if m != "cross entropy":
+                    numbers |= _shares_left(of, [_shares(rows, m, group) for rows in models], seed)
         for m in JUDGED:
-            numbers[f"entropy-driven minus fixed, largest benefits, {m}, {kind}"] = mean_of(
-                every(
-                    kind,
-                    lambda rows, m=m: max(_curve(rows, m, DRIVEN)) - max(_curve(rows, m, PLAIN)),
-                ),
+            of = f"{m}, {kind}"
+            numbers[f"entropy-driven minus fixed, largest benefits, {of}"] = mean_of(
+                [max(_curve(rows, m, DRIVEN)) - max(_curve(rows, m, PLAIN)) for rows in models],
                 OVER,
             )
             for name in DEFAULTS:
                 for end, at in _ENDS:
-                    numbers[f"benefit of {name} untuned at the {end} model, {m}, {kind}"] = mean_of(
-                        every(kind, lambda rows, m=m, n=name, at=at: rows[at]["default"][m][n]),
-                        OVER,
+                    numbers[f"benefit of {name} untuned at the {end} model, {of}"] = mean_of(
+                        [rows[at]["default"][m][name] for rows in models], OVER
                     )
             for name in families():
-                numbers[f"largest benefit, {name}, {m}, {kind}"] = mean_of(
-                    every(kind, lambda rows, m=m, n=name: max(_curve(rows, m, n))), OVER
+                numbers[f"largest benefit, {name}, {of}"] = mean_of(
+                    [max(_curve(rows, m, name)) for rows in models], OVER
                 )
     return numbers
+
+
+def _fall(
+    of: str, curves: list[list[float]], models: list[list[Found]], seed: int
+) -> dict[str, Estimate]:
+    """How benefits fall from the largest to the best model's."""
+    most, last = [max(curve) for curve in curves], [curve[-1] for curve in curves]
+    ranks = [
+        rank_correlation([model["KL"] for model in rows], curve)
+        for rows, curve in zip(models, curves, strict=True)
+    ]
+    return {
+        f"largest benefit, {of}": mean_of(most, OVER),
+        f"benefit at the best model, {of}": mean_of(last, OVER),
+        f"benefit left at the best model, of the largest, {of}": _ratio(last, most, seed),
+        f"rank correlation of KL and benefit, {of}": mean_correlation(ranks, OVER),
+    }
+
+
+def _shares_left(of: str, shares: list[list[float]], seed: int) -> dict[str, Estimate]:
+    """The same of the shares of the models' errors."""
+    most, last = [max(curve) for curve in shares], [curve[-1] for curve in shares]
+    return {
+        f"largest share of the error removed, {of}": mean_of(most, OVER),
+        f"share of the error removed at the best model, {of}": mean_of(last, OVER),
+        f"share at the best model, of the largest, {of}": _ratio(last, most, seed),
+    }
 
 
 def _curve(rows: list[Found], measure: str, group: str) -> list[float]:
@@ -272,11 +274,24 @@ def _ratio(part_of: list[float], whole: list[float], seed: int) -> Estimate:
     def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
         return np.where(below > _NOTHING, above / np.maximum(below, _NOTHING), 0.0)
 
-    found: Estimate = resampled((np.array(part_of), np.array(whole)), ratio, seed, OVER)[()]
+    found: Estimate = resampled((np.array(part_of), np.array(whole)), ratio, seed, OVER).item()
     return found
 
 
 def _pictures(runs: list[tuple[str, dict[str, list[Found]]]]) -> tuple[Picture, ...]:
+    def error(model: Found) -> float:
+        return float(model["of model"][_SHOWN])
+
+    def taken(group: str, model: Found) -> float:
+        return float(model["benefit"][_SHOWN][group])
+
+    def share(group: str, model: Found) -> float:
+        return _over(taken(group, model), error(model))
+
+    def untuned(name: str, model: Found) -> float:
+        return float(model["default"][_SHOWN][name])
+
+    groups = (DRIVEN, PLAIN)
     return (
         _picture(
             runs,
@@ -285,23 +300,14 @@ def _pictures(runs: list[tuple[str, dict[str, list[Found]]]]) -> tuple[Picture, 
             "the best sampler takes off, tuned: of those that follow the entropy, and of the "
             "others. One point a model; better models to the left.",
             "share of the error removed",
-            {
-                group: lambda model, g=group: _over(
-                    model["benefit"]["reverse KL"][g], model["of model"]["reverse KL"]
-                )
-                for group in (DRIVEN, PLAIN)
-            },
+            {group: partial(share, group) for group in groups},
         ),
         _picture(
             runs,
             "benefit",
             "What they take off in nats, and the error there is to take off (reverse KL).",
             "nats",
-            {
-                "the model's error": lambda model: model["of model"]["reverse KL"],
-                DRIVEN: lambda model: model["benefit"]["reverse KL"][DRIVEN],
-                PLAIN: lambda model: model["benefit"]["reverse KL"][PLAIN],
-            },
+            {"the model's error": error} | {group: partial(taken, group) for group in groups},
         ),
         _picture(
             runs,
@@ -309,7 +315,7 @@ def _pictures(runs: list[tuple[str, dict[str, list[Found]]]]) -> tuple[Picture, 
             "What samplers do that nobody tunes (min_p 0.07, ζ up to 0.5, θ 0.5): below 0 they "
             "take what is sampled further from the truth (reverse KL).",
             "benefit, nats",
-            {name: lambda model, n=name: model["default"]["reverse KL"][n] for name in DEFAULTS},
+            {name: partial(untuned, name) for name in DEFAULTS},
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -117,5 +118,5 @@ def _written(prompt: str, copies: int, seed: int) -> list[list[int]]:
 
 
 @lru_cache(maxsize=1)
-def _tokenizer() -> AutoTokenizer:
+def _tokenizer() -> Any:
     return AutoTokenizer.from_pretrained(smollm2_folder())

@@ -160,9 +160,11 @@ def matched(strength: Callable[[float], float], target: float, tolerance: float)
 
 def distance(p: Tensor, q: Tensor) -> Tensor:
     """Total variation distance of rows of probabilities."""
-    return (p - q).abs().sum(dim=-1) / 2
+    apart: Tensor = (p - q).abs().sum(dim=-1)
+    return apart / 2
 
 
 def entropies(probs: Tensor) -> Tensor:
     """Entropies of rows of probabilities, nats."""
-    return torch.special.entr(probs).sum(dim=-1)
+    total: Tensor = torch.special.entr(probs).sum(dim=-1)
+    return total
