@@ -9,14 +9,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from gibbsian._errors import ArgumentError
 from gibbsian.integrations.sglang import EntropicLogitProcessor
 from gibbsian.integrations.transformers import CUSTOM_GENERATE, gibbsian_generate
 from gibbsian.sampling.policies import EDT
+from tests.integrations.lm_eval.small import write_model, write_task
 
 pytestmark = [
     pytest.mark.engine,
@@ -26,46 +24,12 @@ lm_eval = pytest.importorskip("lm_eval")
 ROOT = Path(__file__).parents[3]
 EDT_BY_NAME = {"custom_generate": CUSTOM_GENERATE, "trust_remote_code": True, "policy": "edt"}
 
-TASK = """\
-task: sums
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {folder}/data.jsonl}}, cache_dir: {folder}/cache}}
-test_split: test
-output_type: generate_until
-doc_to_text: "{{{{text}}}}"
-doc_to_target: "{{{{target}}}}"
-generation_kwargs: {{until: ["\\n\\n"], max_gen_toks: 8}}
-metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}]
-"""
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A task, its data, and a model of letters with random weights."""
     folder = tmp_path_factory.mktemp("lm_eval")
-    lines = [{"text": f"{i} and {i} is", "target": str(2 * i)} for i in range(6)]
-    (folder / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "sums.yaml").write_text(TASK.format(folder=folder))
-
-    alphabet = ["<end>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    letters = Tokenizer(models.BPE(vocab={x: i for i, x in enumerate(alphabet)}, merges=[]))
-    letters.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    letters.decoder = decoders.ByteLevel()
-    special = dict.fromkeys(("eos_token", "pad_token"), "<end>")
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=letters, **special)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(alphabet),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=128,
-        eos_token_id=0,
-        pad_token_id=0,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
+    write_task(folder)
+    write_model(folder / "model")
     return folder
 
 
