@@ -11,18 +11,18 @@ of what it draws from equals that of temperature 0.3, 0.5, 0.7 and 0.9 on the sa
 tuning split each setting is run once, and the best one is *tuned*: the highest accuracy, or on text
 the least distance from the human continuations. Greedy has no budget. *Matched* is the strength at
 which the entropy, as realised on the tuning split, equals that of the third setting of temperature,
-by interpolation. Both are scored on the test split, three continuations of each prompt, and compared
-with the best baseline: the one of greedy, tuned temperature, top-p and min-p that was best on the
-tuning split, for each subject.
+by interpolation. Both are scored on the test split, three continuations of each prompt, and
+compared with the best baseline: the one of greedy, tuned temperature, top-p and min-p that was best
+on the tuning split, for each subject.
 
 **Text.** A second model, a trigram model of two other novels, scores the continuations. The
 distance from the human continuations is the mean of four absolute differences of means, each over
 its scale: nats a token under the second model (scale 0.5), share of repeated 4-grams (0.1), length
 compressed by zlib over length (0.05), different bigrams over bigrams (0.1).
 
-**The rule of S4**, fixed before the measurement, on accuracy. All differences are paired by problem,
-the seeds averaged, the tasks weighted equally; intervals are percentiles of a bootstrap over
-problems; p-values are two-sided, from the same bootstrap, corrected by Holm over the seven.
+**The rule of S4**, fixed before the measurement, on accuracy. All differences are paired by
+problem, the seeds averaged, the tasks weighted equally; intervals are percentiles of a bootstrap
+over problems; p-values are two-sided, from the same bootstrap, corrected by Holm over the seven.
 
 - *holds*: a policy driven by entropy, tuned, is better than the best baseline (corrected p < 0.05),
   and at matched entropy better than temperature too (lower end of its 95 % interval above 0).
@@ -35,6 +35,6 @@ The text is judged by the same tests on the distance; that is reported, and no p
 
     python -m gibbsian.experiments.studies.decoding --out results
 
-Every piece is kept in `decoding-cells` beside the result: a run that was killed goes on, and several
-may run beside each other on different `--subjects`.
+Every piece is kept in `decoding-cells` beside the result: a run that was killed goes on, and
+several may run beside each other on different `--subjects`.
 """

@@ -1,14 +1,19 @@
 """Command line of the study."""
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+import csv
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gibbsian._errors import GibbsianError
+from gibbsian.experiments.files import write_atomic, write_json
+from gibbsian.experiments.machine import describe_machine, describe_versions
 from gibbsian.experiments.pretrained import smollm2_folder
 from gibbsian.experiments.studies.decoding.cells import Cells
 from gibbsian.experiments.studies.decoding.ngrams import KneserNey
@@ -16,6 +21,7 @@ from gibbsian.experiments.studies.decoding.novel import openings, paragraphs
 from gibbsian.experiments.studies.decoding.run import Plan, run
 from gibbsian.experiments.studies.decoding.scores import scores_of
 from gibbsian.experiments.studies.decoding.subjects import Subject, TaskSubject, TextSubject
+from gibbsian.experiments.studies.decoding.summary import summary
 from gibbsian.experiments.studies.decoding.tasks import TASKS, Task, problems
 from gibbsian.experiments.studies.decoding.writer import Writer
 
@@ -46,14 +52,14 @@ class Size:
 
 
 FULL = Size(
-    tuning=48,
-    test=128,
+    tuning=32,
+    test=64,
     answer=24,
-    text_tuning=24,
-    text_test=48,
-    continuation=96,
+    text_tuning=16,
+    text_test=32,
+    continuation=64,
     seeds=3,
-    blocks=4,
+    blocks=2,
 )
 QUICK = Size(
     tuning=10,
@@ -106,16 +112,46 @@ def subjects_of(writer: Writer, names: Sequence[str], size: Size) -> list[Subjec
 
 
 def study(options: argparse.Namespace) -> None:
-    """Decode what is missing, then write `decoding.json`."""
+    """Decode what is missing; with all subjects write the result."""
     size = QUICK if options.quick else FULL
+    model = options.model or "SmolLM2-135M-Instruct"
     writer = Writer(options.model or smollm2_folder())
-    settings: dict[str, Any] = {
-        "size": str(size),
-        "model": options.model or "SmolLM2-135M-Instruct",
-    }
-    cells = Cells(Path(options.out) / f"{NAME}-cells", settings)
+    out = Path(options.out)
+    cells = Cells(out / f"{NAME}-cells", {"size": str(size), "model": model})
     subjects = subjects_of(writer, options.subjects, size)
-    run(cells, writer, subjects, Plan(seeds=size.seeds, blocks=size.blocks))
+    if not options.summarise:
+        run(
+            cells,
+            writer,
+            subjects,
+            Plan(seeds=size.seeds, blocks=size.blocks, backwards=options.backwards),
+        )
+    if len(subjects) <= len(TASKS):
+        return
+    found = summary(cells, subjects, size.blocks)
+    examples = found.pop("examples")
+    quick = " --quick" if options.quick else ""
+    content = {
+        "command": f"python -m gibbsian.experiments.studies.decoding --out {options.out}{quick}",
+        "model": f"{model}, weights of 4 bits, in bfloat16 with a head in float32",
+        "size": asdict(size),
+        "machine": describe_machine(torch.device("cpu")),
+        "versions": describe_versions(),
+        **found,
+    }
+    write_json(out / f"{NAME}.json", content)
+    write_atomic(out / f"{NAME}-examples.csv", as_csv(examples))
+    sys.stderr.write(f"{out / NAME}.json\n")
+
+
+def as_csv(examples: Sequence[Mapping[str, Any]]) -> str:
+    """Continuations as a table."""
+    text = io.StringIO()
+    names = [name for name in examples[0] if name != "scores"] if examples else []
+    table = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    table.writerows(examples)
+    return text.getvalue()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -123,9 +159,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=NAME, description="Entropy-driven decoding, claim S4.")
     parser.add_argument("--out", default="results", help="folder of the result")
     parser.add_argument("--model", help="folder or hub name; default: SmolLM2-135M-Instruct")
-    parser.add_argument("--quick", action="store_true", help="few prompts, one seed")
+    parser.add_argument("--quick", action="store_true", help="few prompts, two seeds")
+    parser.add_argument(
+        "--summarise", action="store_true", help="decode nothing: the result of what is there"
+    )
+    parser.add_argument(
+        "--backwards", action="store_true", help="from the last method on: a second run beside one"
+    )
     everything = [*(task.name for task in TASKS), TEXT]
-    parser.add_argument("--subjects", nargs="*", choices=everything, default=everything)
+    parser.add_argument(
+        "--subjects",
+        nargs="*",
+        choices=everything,
+        default=everything,
+        help="decode these alone, and write no result",
+    )
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     try:

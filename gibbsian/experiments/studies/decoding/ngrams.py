@@ -5,7 +5,9 @@ $$p_k(w \mid h) = \frac{\max(c_k(h w) - D(c_k(h w)), 0)}{\sum_v c_k(h v)}
 
 with c the counts at the highest order, below it the numbers of different tokens before; the
 discounts $D(1), D(2), D(3+)$ from the counts of counts; below the first order the uniform
-distribution. Chen and Goodman 1999, An empirical study of smoothing techniques for language modeling.
+distribution.
+
+Chen and Goodman 1999, An empirical study of smoothing techniques for language modeling.
 """
 
 import math

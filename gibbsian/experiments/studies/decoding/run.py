@@ -30,6 +30,8 @@ class Plan:
     """Continuations of each prompt."""
     blocks: int
     """Parts of the test split: after each, all methods have continued the same prompts."""
+    backwards: bool = False
+    """From the last method to the first: a second run beside the first meets it in the middle."""
 
 
 def decode(
@@ -37,6 +39,7 @@ def decode(
     subject: Subject,
     split: Split,
     policy: Policy,
+    *,
     seeds: Sequence[int],
     block: tuple[int, int],
 ) -> dict[str, Any]:
@@ -102,7 +105,7 @@ def chosen(
 
 
 def tuning_cells(
-    cells: Cells, writer: Writer, subject: Subject, found: Mapping[str, Any]
+    cells: Cells, writer: Writer, subject: Subject, found: Mapping[str, Any], plan: Plan
 ) -> dict[str, list[dict[str, Any]]]:
     """Every setting on the tuning split, one seed."""
     thresholds = thresholds_of(dict(found))
@@ -113,14 +116,17 @@ def tuning_cells(
             (method.name, i, method.policy(value, thresholds)) for i, value in enumerate(strengths)
         ]
     whole = (0, len(subject.prompts("tuning")))
-    result: dict[str, list[dict[str, Any]]] = {}
-    for name, setting, policy in settings:
-        made = _made(
+    made = {
+        (name, setting): _made(
             cells,
-            partial(decode, writer, subject, "tuning", policy, [_TUNING_SEED], whole),
+            partial(decode, writer, subject, "tuning", policy, seeds=[_TUNING_SEED], block=whole),
             (subject.name, "tuning", name, str(setting)),
         )
-        result.setdefault(name, []).append(made)
+        for name, setting, policy in (reversed(settings) if plan.backwards else settings)
+    }
+    result: dict[str, list[dict[str, Any]]] = {}
+    for name, setting, _ in settings:
+        result.setdefault(name, []).append(made[name, setting])
     return result
 
 
@@ -140,9 +146,10 @@ def run(cells: Cells, writer: Writer, subjects: Sequence[Subject], plan: Plan) -
     policies = {}
     for subject in subjects:
         found = _made(cells, partial(_levels, writer, subject), (subject.name, "levels"))
-        tuning = tuning_cells(cells, writer, subject, found)
+        tuning = tuning_cells(cells, writer, subject, found, plan)
         choice = _made(cells, partial(chosen, found, tuning, subject), (subject.name, "chosen"))
-        policies[subject.name] = list(test_settings(choice, thresholds_of(found)))
+        settings = list(test_settings(choice, thresholds_of(found)))
+        policies[subject.name] = settings[::-1] if plan.backwards else settings
     for number in range(plan.blocks):
         for subject in subjects:
             size = len(subject.prompts("test")) // plan.blocks
@@ -154,7 +161,7 @@ def run(cells: Cells, writer: Writer, subjects: Sequence[Subject], plan: Plan) -
                     del seeds[1:]
                 _made(
                     cells,
-                    partial(decode, writer, subject, "test", policy, seeds, block),
+                    partial(decode, writer, subject, "test", policy, seeds=seeds, block=block),
                     (subject.name, "test", name, mode, str(number)),
                 )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from gibbsian.experiments.studies.decoding.ngrams import KneserNey
 from gibbsian.experiments.studies.decoding.novel import Opening
@@ -22,6 +22,7 @@ _SEEN = 16
 """Most tokens of an answer that levels are set on; texts are cut to twice as many."""
 
 
+@runtime_checkable
 class Subject(Protocol):
     """Prompts in two splits, and how their continuations are scored."""
 

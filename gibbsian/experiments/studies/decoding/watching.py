@@ -35,7 +35,8 @@ def realised_entropy(
     log_partition = row_statistics(logits).log_partition.unsqueeze(-1)
     score = decision.score(logits.gather(-1, index) - log_partition)
     taken = best_of(scores.double().softmax(dim=-1), score, decision.candidates)
-    return -torch.special.xlogy(taken, taken).sum(dim=-1).to(logits.dtype)
+    entropy: Tensor = -torch.special.xlogy(taken, taken).sum(dim=-1)
+    return entropy.to(logits.dtype)
 
 
 def best_of(
@@ -45,9 +46,9 @@ def best_of(
 
     Of equal scores the one drawn first is taken: within them it is p's own.
     """
-    lower = (score.unsqueeze(-2) < score.unsqueeze(-1)).to(p) @ p.unsqueeze(-1)
-    equal = (score.unsqueeze(-2) == score.unsqueeze(-1)).to(p) @ p.unsqueeze(-1)
-    lower, equal = lower.squeeze(-1), equal.squeeze(-1)
+    other, own = score.unsqueeze(-2), score.unsqueeze(-1)
+    lower: Tensor = ((other < own).to(p) @ p.unsqueeze(-1)).squeeze(-1)
+    equal: Tensor = ((other == own).to(p) @ p.unsqueeze(-1)).squeeze(-1)
     of_score = (lower + equal) ** candidates - lower**candidates
     return torch.where(equal > 0, p * of_score / torch.where(equal > 0, equal, 1.0), 0.0)
 
