@@ -8,8 +8,12 @@ import pytest
 USAGE = Path(__file__).parents[1] / "docs" / "usage"
 
 
-# compare.md trains models: tests/cli/test_documentation.py runs it at a smaller size
-@pytest.mark.parametrize("name", sorted({p.name for p in USAGE.glob("*.md")} - {"compare.md"}))
+# compare.md trains models: tests/cli/test_documentation.py runs it at a smaller size; what serve.md
+# has needs vLLM: tests/integrations/vllm
+ELSEWHERE = {"compare.md", "serve.md"}
+
+
+@pytest.mark.parametrize("name", sorted({p.name for p in USAGE.glob("*.md")} - ELSEWHERE))
 def test_the_code_on_the_page_runs(name, tmp_path, monkeypatch):
     page = USAGE / name
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)

@@ -1,6 +1,8 @@
 """vLLM itself, in this process: SmolLM2 with policies."""
 
+import re
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +98,17 @@ def test_bad_parameters_are_refused_and_the_engine_lives(engine):
         with pytest.raises(VLLMValidationError, match=r"^`\w+` must be"):
             write(engine, (PROMPT, policy, seed))
     assert len(write(engine, (PROMPT, "edt", 1))[0]) == COUNT
+
+
+@pytest.mark.parametrize("page", ["serve.md", "engines.md"])
+def test_the_examples_of_the_pages_work(engine, page, monkeypatch, capsys):
+    text = (Path(__file__).parents[3] / "docs" / "usage" / page).read_text(encoding="utf-8")
+    (example,) = re.findall(r'```python title="with vllm[^"]*"\n(.*?)```', text, re.DOTALL)
+    made = []
+    # this engine for theirs: it takes minutes to start one that compiles
+    monkeypatch.setattr("vllm.LLM", lambda *given, **named: made.append((given, named)) or engine)
+    names = {}
+    exec(compile(example, page, "exec"), names)  # noqa: S102  (the page is ours)
+    assert len(made) == 1
+    if page == "engines.md":
+        assert names["outputs"][0].outputs[0].text in capsys.readouterr().out

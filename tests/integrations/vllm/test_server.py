@@ -1,8 +1,8 @@
 """`gibbsian serve`: an OpenAI-compatible server with policies, from its start to Ctrl-C."""
 
-import importlib.util
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,13 +10,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 
 from tests.integrations.vllm.smollm2 import LENGTH, PROMPT, Reference, environment, folder
+from tests.integrations.vllm.test_page import PAGE
 
 pytestmark = [
     pytest.mark.engine,
@@ -25,6 +25,7 @@ pytestmark = [
 ]
 
 COUNT = 24
+MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 FREE = "free-energy:target_entropy=0.5"
 
 
@@ -153,27 +154,18 @@ def test_bad_parameters_get_a_400_and_the_server_lives(server, given, body, foun
     assert len(write(server, "edt", 1, max_tokens=2)) == 2
 
 
-def test_the_openai_client_chats_with_a_policy(server):
-    if importlib.util.find_spec("openai") is None:
-        pytest.skip("the package openai is not installed")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import openai
-
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none") as client:
-
-        def chat():
-            answer = client.chat.completions.create(
-                model="smollm2",
-                messages=[{"role": "user", "content": "Name three colours."}],
-                max_tokens=COUNT,
-                extra_body={"vllm_xargs": {"gibbsian_policy": "quadrant", "gibbsian_seed": 2}},
-            )
-            return answer.choices[0].message.content
-
-        text = chat()
-        assert text
-        assert chat() == text
+def test_the_examples_of_the_page_work(server):
+    body = json.loads(re.search(r"-d '(.*?)'\n", PAGE, re.DOTALL).group(1)) | {"model": "smollm2"}
+    status, answer = ask(server, **body)
+    assert status == 200
+    assert answer["choices"][0]["text"]
+    pytest.importorskip("openai")
+    example = re.search(r'```python title="with openai[^"]*"\n(.*?)```', PAGE, re.DOTALL).group(1)
+    example = example.replace("http://127.0.0.1:8000", server.url).replace(MODEL, "smollm2")
+    names = {}
+    exec(compile(example, "serve.md", "exec"), names)  # noqa: S102  (the page is ours)
+    names["client"].close()
+    assert names["answer"].choices[0].message.content
 
 
 def test_ctrl_c_ends_the_server_and_all_of_its_processes(server):
