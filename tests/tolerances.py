@@ -51,6 +51,13 @@ HALF_PRECISION_ROUNDINGS = 1.0
 GOODNESS_OF_FIT_FAILURE_RATE = 2e-5
 """Chance that a correct sampler fails a goodness-of-fit test: one in 50,000 runs."""
 
+DOUBTFUL_SHARE = 0.1
+"""Share of random rows that the compiled step may leave to the reference: it is there for speed.
+Most are draws from the tail of an uncut distribution."""
+
+TEMPERATURE_ROUNDINGS = 1e-6
+"""Relative difference of two solvers' temperatures in float32 that took the same steps."""
+
 RESPONSE_BUDGET_ERROR = 0.3
 """Relative error of the nats that the response schedule removes from Gaussian rows, mean of a few:
 its law is first order in the sparsity and second in the scores (measured: 0.02 to 0.22)."""

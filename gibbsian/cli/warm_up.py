@@ -1,8 +1,11 @@
 """`gibbsian warm-up`: compile the CPU kernels before they are needed."""
 
+from itertools import chain
+
 from rich.console import Console
 
 from gibbsian.attention.warm_up import warm_up
+from gibbsian.sampling.warm_up import warm_up as warm_up_sampling
 
 
 def warm_up_command() -> None:
@@ -14,7 +17,7 @@ def warm_up_command() -> None:
     console = Console()
     total = 0.0
     with console.status("compiling"):
-        for name, seconds in warm_up():
+        for name, seconds in chain(warm_up(), warm_up_sampling()):
             total += seconds
             console.print(f"{name:<20}{seconds:6.1f} s", highlight=False)
     console.print(f"{'all':<20}{total:6.1f} s", highlight=False)

@@ -6,9 +6,10 @@ from enum import IntEnum
 from typing import Any
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
+from gibbsian._dispatch import runs_on_cpu_kernels
 from gibbsian._errors import ArgumentError
 from gibbsian.sampling.filters import (
     EntmaxFilter,
@@ -27,6 +28,10 @@ from gibbsian.sampling.filters import (
     Typical,
 )
 from gibbsian.sampling.filters.base import column, in_rows
+
+_RARE = ("top_n_sigma", "top_h", "typical", "eta")
+_LONGEST_LIST = 256
+"""The largest k that the kernels take."""
 
 
 class Action(IntEnum):
@@ -128,16 +133,18 @@ class Decision:
     ) -> tuple[Float[Tensor, "batch states"], Float[Tensor, "batch"]]:
         """Logits divided by the temperature, and that temperature."""
         if self.target_entropy is not None:
-            solver = TargetEntropy(
-                entropy=self.target_entropy, coldest=self.coldest, hottest=self.hottest
-            )
-            temperature = solver.temperature(logits)
+            temperature = self.solver().temperature(logits)
             return logits / temperature.unsqueeze(-1), temperature
         wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
         temperature = per_row("temperature", self.temperature, wide)
         if not isinstance(self.temperature, Tensor) and self.temperature == 1.0:
             return wide, temperature
         return Temperature(temperature=self.temperature)(wide), temperature
+
+    def solver(self) -> TargetEntropy:
+        """What finds the temperature of `target_entropy`."""
+        entropy = 0.0 if self.target_entropy is None else self.target_entropy
+        return TargetEntropy(entropy=entropy, coldest=self.coldest, hottest=self.hottest)
 
     def cut(self, tempered: Float[Tensor, "batch states"]) -> Float[Tensor, "batch states"]:
         """What the filters leave of tempered logits."""
@@ -151,26 +158,72 @@ class Decision:
 
         A row whose action is to insert a token has that one left, unless it was absent.
         """
-        return self.insert(logits, self.cut(self.temper(logits)[0]))
+        found = self.obstacles(logits)
+        if self.zeta is not None:
+            found.append("the kernels give probabilities there")
+        if not runs_on_cpu_kernels("auto", logits, obstacles=found):
+            return self.insert(logits, self.cut(self.temper(logits)[0]))
+        # numba takes half a second to import: only where it is used
+        from gibbsian.sampling.cpu.rows import filter_rows  # noqa: PLC0415
+
+        rows = logits.detach().float().contiguous()
+        filtered, doubtful = filter_rows(rows, self)
+        if doubtful.any():
+            index = torch.from_numpy(doubtful).nonzero()[:, 0]
+            chosen, some = self.rows(index), rows[index]
+            filtered[index] = chosen.insert(some, chosen.cut(chosen.temper(some)[0]))
+        return filtered
+
+    def obstacles(self, logits: Float[Tensor, "batch states"]) -> list[str]:
+        """Why the compiled kernels cannot follow this, each a clause."""
+        found = [f"the decision has {name}" for name in _RARE if getattr(self, name) is not None]
+        if self.p_less:
+            found.append("the decision has p_less")
+        states = logits.shape[-1]
+        if isinstance(self.top_k, int) and _LONGEST_LIST < self.top_k < states:
+            found.append(f"top_k is larger than {_LONGEST_LIST}")
+        cut = not (self.top_k is None and self.top_p is None and self.min_p is None)
+        fixed = self.target_entropy is None and not isinstance(self.temperature, Tensor)
+        tempered = not (fixed and self.temperature == 1.0)
+        if self.epsilon is not None and (cut or tempered or self.zeta is not None):
+            found.append("the decision has more than epsilon")
+        if self.zeta is not None and cut:
+            found.append("the decision has a cut before zeta")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                if value.shape != logits.shape[:1]:
+                    found.append(f"{field.name} does not have one number a row")
+                if value.device.type != "cpu" or value.dtype == torch.bfloat16:
+                    found.append(f"{field.name} is {value.dtype} on {value.device}")
+        if logits.numel() == 0:
+            found.append("there are no logits")
+        return found
 
     def insert(
         self, logits: Float[Tensor, "batch states"], filtered: Float[Tensor, "batch states"]
     ) -> Float[Tensor, "batch states"]:
         """`filtered` with the token of `Action.INSERT` alone where `logits` allow it."""
-        if self.action is None or self.insert_token is None:
+        inserting = self.inserting(logits)
+        if inserting is None:
             return filtered
+        score = logits[:, self.insert_token].to(filtered.dtype)
+        emptied = filtered + torch.where(inserting, -torch.inf, 0.0).unsqueeze(-1).to(filtered)
+        own = emptied[:, self.insert_token]
+        emptied[:, self.insert_token] = torch.where(inserting, score, own)
+        return emptied
+
+    def inserting(self, logits: Float[Tensor, "batch states"]) -> Bool[Tensor, "batch"] | None:
+        """The rows that insert a token, whose `logits` allow it; None = no row may insert."""
+        if self.action is None or self.insert_token is None:
+            return None
         states = logits.shape[-1]
         if not 0 <= self.insert_token < states:
             raise ArgumentError(
                 f"`insert_token` must be a token of the vocabulary, 0 to {states - 1}, got "
                 f"{self.insert_token}. Look it up in the model's own tokenizer."
             )
-        score = logits[:, self.insert_token].to(filtered.dtype)
-        inserting = (self.action == Action.INSERT) & (score > -torch.inf)
-        emptied = filtered + torch.where(inserting, -torch.inf, 0.0).unsqueeze(-1).to(filtered)
-        own = emptied[:, self.insert_token]
-        emptied[:, self.insert_token] = torch.where(inserting, score, own)
-        return emptied
+        return (self.action == Action.INSERT) & (logits[:, self.insert_token] > -torch.inf)
 
     def score(self, log_probs: Float[Tensor, "batch draws"]) -> Float[Tensor, "batch draws"]:
         r"""How good each candidate is, from its log-probability under the model.

@@ -1,5 +1,6 @@
 """One token of every row: statistics, policy, decision, filters, draw."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -9,10 +10,9 @@ from torch import Tensor
 
 from gibbsian._errors import ArgumentError
 from gibbsian.sampling.attention import AttentionSignals
-from gibbsian.sampling.decision import Decision, per_row
-from gibbsian.sampling.draw import draw
 from gibbsian.sampling.policies.base import Policy, PolicyState
-from gibbsian.sampling.stream import row_seeds, uniforms
+from gibbsian.sampling.stream import row_seeds
+from gibbsian.sampling.take import take
 from gibbsian.statistics import GibbsStatistics, row_statistics
 
 
@@ -142,50 +142,35 @@ def step(
     if validate:
         _check(statistics)
     decision, remembered = policy.decide(statistics, state.policy, attention)
-    tempered, temperature = decision.temper(logits)
-    filtered = decision.insert(logits, decision.cut(tempered))
-    if generator is None:
-        uniform = uniforms(state.seed, state.count, decision.candidates)
-    else:
+    uniform = None
+    if generator is not None:
         shape = (logits.shape[0], decision.candidates)
         uniform = torch.rand(shape, generator=generator, dtype=torch.float64, device=logits.device)
-    token, surprisal = _taken(draw(filtered, uniform), logits, statistics, decision)
+    taken = take(logits, statistics, decision, state.seed, state.count, uniform=uniform)
     none = torch.zeros_like(state.count)
     info = StepInfo(
         entropy=statistics.entropy,
         varentropy=statistics.varentropy,
-        temperature=temperature,
-        zeta=per_row("zeta", decision.zeta, tempered),
-        kept=torch.ne(filtered, -torch.inf, out=torch.empty_like(filtered)).sum(dim=-1).long(),
-        surprisal=surprisal,
+        temperature=taken.temperature,
+        zeta=taken.zeta,
+        kept=taken.kept,
+        surprisal=taken.surprisal,
         action=none if decision.action is None else decision.action,
         branch=none if decision.branch is None else decision.branch,
     )
     following = replace(
         state, count=state.count + 1, policy=policy.observe(remembered, info.surprisal)
     )
-    return StepResult(token, following, info)
-
-
-def _taken(
-    drawn: Tensor, logits: Tensor, statistics: GibbsStatistics, decision: Decision
-) -> tuple[Tensor, Tensor]:
-    """The best candidate of each row, and its surprisal under the model."""
-    scores = logits.gather(-1, drawn).to(statistics.entropy.dtype)
-    surprisal = (statistics.log_partition.unsqueeze(-1) - scores).clamp_min(0.0)
-    if decision.candidates > 1:
-        best = decision.score(-surprisal).argmax(dim=-1, keepdim=True)
-        drawn, surprisal = drawn.gather(-1, best), surprisal.gather(-1, best)
-    return drawn[:, 0], surprisal[:, 0]
+    return StepResult(taken.token, following, info)
 
 
 def _check(statistics: GibbsStatistics) -> None:
     """The largest score of a row is finite unless one is NaN or +inf, or none is present."""
-    good = statistics.max_score.isfinite()
-    if bool(good.all()):
+    largest = statistics.max_score.tolist()
+    row = next((i for i, found in enumerate(largest) if not math.isfinite(found)), None)
+    if row is None:
         return
-    row = int((~good).nonzero()[0])
-    found = float(statistics.max_score[row])
+    found = largest[row]
     reason = "no token at all (all are -inf)" if found == -torch.inf else f"{found}"
     raise ArgumentError(
         f"`logits` must be finite or -inf with at least one token a row, got {reason} in row "

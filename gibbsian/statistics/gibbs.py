@@ -90,9 +90,8 @@ class GibbsStatistics:
     @property
     def normalized_entropy(self) -> Tensor:
         r"""$S / \log n$ in [0, 1]; 0 where n <= 1."""
-        several = self.num_states > 1
-        log_states = torch.where(several, self.num_states, 2.0).log()
-        return torch.where(several, self.entropy / log_states, 0.0).clamp(0.0, 1.0)
+        # a row of one state, or none, has entropy 0
+        return (self.entropy / self.num_states.clamp_min(2.0).log()).clamp(0.0, 1.0)
 
     @property
     def susceptibility(self) -> Tensor:

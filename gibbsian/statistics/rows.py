@@ -38,10 +38,11 @@ def row_statistics(
     """
     rows = scores.detach().to(working_dtype(scores))
     if not runs_on_cpu_kernels(backend, scores):
-        statistics: GibbsStatistics = fused_gibbs_statistics(rows)
-        return statistics
+        plain: GibbsStatistics = fused_gibbs_statistics(rows)
+        return plain
     # numba takes half a second to import: only where it is used
     from gibbsian.statistics.cpu.rows import given_row_statistics  # noqa: PLC0415
 
     flat = rows.reshape(math.prod(scores.shape[:-1]), scores.shape[-1]).contiguous()
-    return given_row_statistics(flat).reshape(scores.shape[:-1])
+    statistics = given_row_statistics(flat)
+    return statistics if scores.dim() == 2 else statistics.reshape(scores.shape[:-1])

@@ -38,32 +38,47 @@ def _forward(
     positions: Any,
 ) -> None:
     count, states = scores.shape
-    padded = scratch.shape[2]
     row, levels, weights = scratch[worker, 0], scratch[worker, 1], scratch[worker, 2]
     for i in range(task * rows_a_task, min(count, (task + 1) * rows_a_task)):
         row[:states] = scores[i]
         row[states:] = np.float32(-np.inf)
-        zeta = max(zetas[i], np.float32(0))
-        largest = row_maximum(row, padded)
-        if largest == np.float32(-np.inf):
-            probs[i] = np.float32(0)
-            log_maxima[i] = np.float32(0)
-        elif not (largest < np.float32(np.inf) and valid_zeta(zetas[i])):
-            probs[i] = np.float32(np.nan)
-            log_maxima[i] = np.float32(np.nan)
-        elif zeta < SOFTMAX_ZETA:
-            _, log_max = softmax_in_place(row, padded, largest)
-            probs[i] = row[:states]
-            log_maxima[i] = log_max
-        else:
-            window = candidate_window(zeta, np.float32(0))
-            found = list_candidates(row, padded, largest, window, levels, positions[worker])
-            found, log_max = log_max_prob(levels, positions[worker], found, zeta)
-            write_probs(levels, found, zeta, log_max, weights)
-            probs[i] = np.float32(0)
-            for c in range(found):
-                probs[i, positions[worker, c]] = weights[c]
-            log_maxima[i] = log_max
+        log_maxima[i] = row_entmax(row, zetas[i], levels, weights, positions[worker], probs[i])
+
+
+@kernel
+def row_entmax(row: Any, zeta: float, levels: Any, weights: Any, positions: Any, probs: Any) -> Any:
+    """Writes the probabilities of one row, returns the largest log-probability.
+
+    Args:
+        row: scores, padded with -inf to a multiple of `KEY_BLOCK`; lost.
+        zeta: sparsity.
+        levels: scratch, as long.
+        weights: the same.
+        positions: the same, of integers.
+        probs: receives the probabilities; as many are written as it is long.
+    """
+    padded, states = row.shape[0], probs.shape[0]
+    valid = valid_zeta(zeta)
+    zeta = max(zeta, np.float32(0))
+    largest = row_maximum(row, padded)
+    if largest == np.float32(-np.inf):
+        probs[:] = np.float32(0)
+        return np.float32(0)
+    if not (largest < np.float32(np.inf) and valid):
+        probs[:] = np.float32(np.nan)
+        return np.float32(np.nan)
+    if zeta < SOFTMAX_ZETA:
+        _, log_max = softmax_in_place(row, padded, largest)
+        probs[:] = row[:states]
+        return log_max
+    window = candidate_window(zeta, np.float32(0))
+    found = list_candidates(row, padded, largest, window, levels, positions)
+    found, log_max = log_max_prob(levels, positions, found, zeta)
+    write_probs(levels, found, zeta, log_max, weights)
+    probs[:] = np.float32(0)
+    for c in range(found):
+        probs[positions[c]] = weights[c]
+    return log_max
 
 
 @kernel

@@ -21,8 +21,8 @@ EXACT = frozenset({"contract"})
 """For arithmetic whose order matters (rounding tricks, polynomials): only multiply-adds fuse."""
 
 
-_LAYERS = ("numerics", "statistics", "normalizers", "attention")
-"""The subpackages that kernels take functions and constants from."""
+_LAYERS = ("numerics", "statistics", "normalizers", "attention", "sampling/cpu")
+"""The folders that kernels take functions and constants from."""
 
 
 def _digest_of_sources() -> str:
@@ -96,6 +96,11 @@ def kernel(function: Any) -> Any:
 def exact(function: Any) -> Any:
     """Like `kernel`, for a helper whose operations may not be reordered."""
     return _compiled(function, EXACT)
+
+
+def strict(function: Any) -> Any:
+    """Like `exact`, for a helper that rounds after every operation, as torch does."""
+    return _compiled(function, frozenset())
 
 
 def instruction(function: Any) -> Any:

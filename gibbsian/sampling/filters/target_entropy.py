@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gibbsian._dispatch import runs_on_cpu_kernels
 from gibbsian._errors import ArgumentError
 from gibbsian.sampling.filters.base import Filter, RowParameter, check_range, column, in_rows
 from gibbsian.sampling.filters.temperature import COLDEST
@@ -57,9 +58,18 @@ class TargetEntropy(Filter):
     def _solve(self, rows: Tensor) -> Tensor:
         """(rows, 1)."""
         count = rows.shape[0]
+        low_t, high_t = math.log(self.coldest), math.log(self.hottest)
         target = in_rows(column("entropy", self.entropy, rows), rows).reshape(-1).expand(count)
-        low = rows.new_full((count,), math.log(self.coldest))
-        high = rows.new_full((count,), math.log(self.hottest))
+        if runs_on_cpu_kernels("auto", rows):
+            # numba takes half a second to import: only where it is used
+            from gibbsian.sampling.cpu.target_entropy import (  # noqa: PLC0415
+                temperatures_of_rows,
+            )
+
+            return temperatures_of_rows(
+                rows, target, low_t, high_t, _MAX_STEPS, _TOLERANCE
+            ).unsqueeze(-1)
+        low, high = rows.new_full((count,), low_t), rows.new_full((count,), high_t)
         log_t = torch.zeros_like(low).clamp(low, high)
         met_low = met_high = torch.zeros_like(low, dtype=torch.bool)
         going = ~met_low

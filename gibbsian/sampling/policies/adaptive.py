@@ -96,18 +96,20 @@ class Adaptive(Policy):
         """What is decided for each row."""
         varentropy = statistics.varentropy
         unsure = (statistics.normalized_entropy + varentropy / (varentropy + 1)) / 2
-        heat, top_k = 1 + self.heat * unsure, torch.full_like(unsure, self.top_k)
-        top_p, confidence = torch.full_like(unsure, self.top_p), 1 - unsure
+        heat, confidence = 1 + self.heat * unsure, 1 - unsure
+        top_k: int | Tensor = self.top_k
+        top_p: float | Tensor = self.top_p
         if attention is not None:
             spread, agreement = _spread(attention).to(unsure), attention.agreement.to(unsure)
             varied = (attention.varentropy / (attention.varentropy + 1)).to(unsure)
             heat = heat + _ATTENTION_HEAT * spread - _AGREEMENT_COOLING * agreement
-            top_k = top_k * (1 + _FOCUS * (1 - spread) - _AGREEMENT_COOLING * agreement)
-            top_p = (top_p * (1 + _WIDENING * varied)).clamp_max(1.0)
+            top_k = self.top_k * (1 + _FOCUS * (1 - spread) - _AGREEMENT_COOLING * agreement)
+            top_k = top_k.round().clamp(1, self.top_k_bound)
+            top_p = (self.top_p * (1 + _WIDENING * varied)).clamp_max(1.0)
             confidence = confidence * (1 + agreement)
         return AdaptiveParameters(
             temperature=self.temperature * heat,
-            top_k=top_k.round().clamp(1, self.top_k_bound),
+            top_k=top_k,
             top_p=top_p,
             min_p=self.min_p * (1 - _TIGHTENING * unsure),
             confidence=confidence,
@@ -116,11 +118,11 @@ class Adaptive(Policy):
 
 
 class AdaptiveParameters(NamedTuple):
-    """Fields of `Decision`, one number a row each."""
+    """Fields of `Decision`, numbers for all rows or one a row."""
 
     temperature: Tensor
-    top_k: Tensor
-    top_p: Tensor
+    top_k: int | Tensor
+    top_p: float | Tensor
     min_p: Tensor
     confidence: Tensor
     typicality: Tensor

@@ -12,7 +12,8 @@ r"""Quadrant: what to do by whether entropy and varentropy are low or high.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from functools import lru_cache
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from jaxtyping import Bool
@@ -27,7 +28,18 @@ from gibbsian.sampling.policies.base import Policy, PolicyState
 from gibbsian.sampling.thresholds import Thresholds
 from gibbsian.statistics import GibbsStatistics
 
+_Table: TypeAlias = tuple[tuple[Any, ...], ...]
+
 _FLOWING, _TREADING, _EXPLORING, _MIST, _ADAPTIVE = range(5)
+_BRANCHES = (  # V low, middle, high
+    (_FLOWING, _ADAPTIVE, _EXPLORING),  # S low
+    (_ADAPTIVE, _ADAPTIVE, _EXPLORING),  # S middle
+    (_TREADING, _ADAPTIVE, _MIST),  # S high
+)
+_ACTIONS = tuple(
+    int(action)
+    for action in (Action.GREEDY, Action.DRAW, Action.BRANCH, Action.RESAMPLE, Action.DRAW)
+)
 _CAUTION = 0.2
 _COUPLING = 0.3
 _MIST_HEATING = 0.5
@@ -111,29 +123,27 @@ class Quadrant(Policy):
         """See `Policy`."""
         assert isinstance(state, QuadrantState)  # noqa: S101  (what `start` gave)
         branch = self._branch(statistics)
+        parameters = self._parameters(branch, attention, statistics.entropy)
         middle = self.adaptive.parameters(statistics, attention)
+        adaptive = branch == _ADAPTIVE
+        action = _of_branch((_ACTIONS,), branch, torch.int64)[0]
         inserting = torch.zeros_like(state.inserted)
         if self.insert_token is not None:
             inserting = (branch == _TREADING) & ~state.inserted
-        quadrants = self._parameters(statistics, attention)
-        adaptive = branch == _ADAPTIVE
-
-        def choose(name: str) -> Tensor:
-            values = torch.stack([*quadrants[name], getattr(middle, name)])
-            return values.gather(0, branch.unsqueeze(0)).squeeze(0)
-
+            action = torch.where(inserting, int(Action.INSERT), action)
+        chosen: dict[str, Any] = {
+            name: torch.where(adaptive, getattr(middle, name), value)
+            for name, value in parameters.items()
+        }
         decision = Decision(
-            temperature=choose("temperature"),
-            top_k=choose("top_k"),
+            **chosen,
             top_k_bound=max(self.adaptive.top_k_bound, self._most_forks),
-            top_p=choose("top_p"),
-            min_p=choose("min_p"),
             candidates=self.adaptive.candidates,
             # all candidates of the other rows score alike, and the first is taken
             confidence=middle.confidence * adaptive,
             typicality=middle.typicality * adaptive,
             expected_surprisal=statistics.entropy,
-            action=self._action(branch, inserting),
+            action=action,
             branch=branch,
             insert_token=self.insert_token,
         )
@@ -144,57 +154,42 @@ class Quadrant(Policy):
         return max(_FEWEST_FORKS, math.ceil(self.top_k * (1 + _MORE_FORKS)))
 
     def _parameters(
-        self, statistics: GibbsStatistics, attention: AttentionSignals | None
-    ) -> dict[str, list[Tensor]]:
-        """Of flowing, treading, exploring and mist."""
-        like = statistics.entropy
-        zero, base = torch.zeros_like(like), self.temperature
-        treading, exploring = zero + self.treading_heat, zero + self.exploring_heat
-        mist, forks = zero + 2, zero + self.top_k
-        mass = torch.full_like(like, self.top_p)
-        narrow = mass
+        self, branch: Tensor, attention: AttentionSignals | None, like: Tensor
+    ) -> dict[str, Tensor]:
+        """What the branch of each row decides; of the adaptive one numbers without meaning."""
+        warm, k, p = max(_WARM, self.temperature), self.top_k, self.top_p
+        # of flowing, treading, exploring, mist, adaptive
+        table = (
+            (0.0, self.treading_heat, self.exploring_heat, 2.0, 0.0),
+            (0.0, 0.0, 0.0, self.mist_temperature, 0.0),
+            (0.0, warm, warm, math.inf, 0.0),
+            (k, k, min(max(k, _FEWEST_FORKS), self._most_forks), k, k),
+            (p, p, p, p, p),
+            (self.min_p,) * 5,
+        )
+        heat, coldest, hottest, top_k, top_p, min_p = _of_branch(table, branch, like.dtype)
         if attention is not None:
-            spread = attention.entropy.to(like)
-            treading = treading + _CAUTION * spread
-            exploring = exploring + _COUPLING * attention.interaction_strength.to(like)
-            mist = mist + _MIST_HEATING * attention.varentropy.to(like)
-            forks = (forks * (1 + _MORE_FORKS * (1 - attention.agreement.to(like)))).round()
-            least = min(_LEAST_MASS, self.top_p)
-            narrow = (mass - _MIST_NARROWING * spread).clamp_min(least)
-        warm, usual = max(_WARM, base), torch.full_like(like, self.top_k)
-        return {
-            "temperature": [
-                zero,
-                (base * treading).clamp_max(warm),
-                (base * exploring).clamp_max(warm),
-                (base * mist).clamp_min(self.mist_temperature),
-            ],
-            "top_k": [usual, usual, forks.clamp(_FEWEST_FORKS, self._most_forks), usual],
-            "top_p": [mass, mass, mass, narrow],
-            "min_p": [torch.full_like(like, self.min_p)] * 4,
-        }
+            spread, forks = attention.entropy.to(like), 1 - attention.agreement.to(like)
+            coupling = _COUPLING * attention.interaction_strength.to(like)
+            heat = heat + torch.where(branch == _TREADING, _CAUTION * spread, 0.0)
+            heat = heat + torch.where(branch == _EXPLORING, coupling, 0.0)
+            varied = _MIST_HEATING * attention.varentropy.to(like)
+            heat = heat + torch.where(branch == _MIST, varied, 0.0)
+            forks = (k * (1 + _MORE_FORKS * forks)).round().clamp(_FEWEST_FORKS, self._most_forks)
+            top_k = torch.where(branch == _EXPLORING, forks, top_k)
+            narrow = (top_p - _MIST_NARROWING * spread).clamp_min(min(_LEAST_MASS, p))
+            top_p = torch.where(branch == _MIST, narrow, top_p)
+        temperature = (self.temperature * heat).clamp(coldest, hottest)
+        return {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
 
     def _branch(self, statistics: GibbsStatistics) -> Tensor:
         levels = self.thresholds
         entropy, varentropy = statistics.entropy, statistics.varentropy
-        high = entropy >= levels.entropy_high
-        calm, stormy = varentropy < levels.varentropy_low, varentropy >= levels.varentropy_high
-        branch = torch.full_like(entropy, _ADAPTIVE, dtype=torch.int64)
-        branch = torch.where((entropy < levels.entropy_low) & calm, _FLOWING, branch)
-        branch = torch.where(high & calm, _TREADING, branch)
-        branch = torch.where(~high & stormy, _EXPLORING, branch)
-        return torch.where(high & stormy, _MIST, branch)
-
-    @staticmethod
-    def _action(branch: Tensor, inserting: Tensor) -> Tensor:
-        action = torch.full_like(branch, int(Action.DRAW))
-        for of, what in (
-            (_FLOWING, Action.GREEDY),
-            (_EXPLORING, Action.BRANCH),
-            (_MIST, Action.RESAMPLE),
-        ):
-            action = torch.where(branch == of, int(what), action)
-        return torch.where(inserting, int(Action.INSERT), action)
+        # 0 = low, 1 = middle, 2 = high
+        row = (entropy >= levels.entropy_low).long() + (entropy >= levels.entropy_high)
+        column = (varentropy >= levels.varentropy_low).long()
+        column = column + (varentropy >= levels.varentropy_high)
+        return _constant(_BRANCHES, torch.int64, row.device)[row, column]
 
     @staticmethod
     def _encoded(value: Any) -> Any:
@@ -209,3 +204,14 @@ class Quadrant(Policy):
         options = dict(value)
         options.pop("name", None)
         return Adaptive.from_options(options)
+
+
+def _of_branch(table: _Table, branch: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Of each line of a table (lines, branches) the number of each row's branch."""
+    return _constant(table, dtype, branch.device)[:, branch].unbind()
+
+
+@lru_cache(maxsize=64)
+def _constant(table: _Table, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Copied to the device once: a copy at every step would wait for it."""
+    return torch.tensor(table, dtype=dtype, device=device)

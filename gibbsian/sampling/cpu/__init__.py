@@ -1,0 +1,1 @@
+"""A token of float32 rows in compiled code. Needs numba."""
