@@ -75,6 +75,24 @@ def maximum(typing_context: Any, x: Any, y: Any) -> Any:
 
 
 @instruction
+def prefetch(typing_context: Any, address: Any) -> Any:
+    """Asks for the cache line at `address`, to be read soon; goes on at once."""
+    del typing_context, address
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        del signature
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        # to read, into the second-level cache, data
+        options = (ir.Constant(_INT32, number) for number in (0, 2, 1))
+        builder.call(function, [builder.inttoptr(arguments[0], byte), *options])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), generate
+
+
+@instruction
 def trailing_zeros(typing_context: Any, word: Any) -> Any:
     """Position of the lowest bit set in a 64-bit word other than 0."""
     del typing_context, word

@@ -36,7 +36,7 @@ from gibbsian.numerics.cpu.simd import PANEL, maximum
 SEGMENT = 1024
 """Rows of a task: long enough to start a thread for, and its rows stay in the cache."""
 
-_ZERO = np.float32(0)
+_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _NO_KEY = np.float32(-np.inf)
 
 
@@ -192,6 +192,7 @@ def read_queries(
     mass = sums[head, 1]
     query_start, query_step = head_start(query_strides, head, heads), query_strides[2]
     block_size = blocks[0]
+    share = _HALF if block_size > 0 else _ONE
     for part in range(first, stop, rows_a_part):
         end = min(stop, part + rows_a_part)
         for start in range(part, end, BLOCK):
@@ -200,7 +201,7 @@ def read_queries(
                 at = query_start + (start + r) * query_step
                 row = queries[at : at + head_dim]
                 inverse = write_query_row(row, scales[head], shift, mass, head_dim, features[r])
-                rescale(features[r], inverse)
+                rescale(features[r], share * inverse)
             clear_rows(features, count)
             place = (head * num_queries + start) * value_dim
             multiply(
@@ -227,5 +228,6 @@ def read_queries(
                 sizes,
                 tensors,
                 blocks,
+                _ONE,
                 output,
             )

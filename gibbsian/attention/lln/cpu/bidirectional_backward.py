@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gibbsian.attention.lln.cpu.bidirectional import SEGMENT
-from gibbsian.attention.lln.cpu.diagonal import differentiate_blocks
+from gibbsian.attention.lln.cpu.diagonal_backward import differentiate_blocks
 from gibbsian.attention.lln.cpu.features import (
     BLOCK,
     add_product,

@@ -40,7 +40,7 @@ from gibbsian.numerics.cpu.simd import PANEL, maximum
 SAFE_EXCESS = np.float32(SAFE_FRACTION * math.log(np.finfo(np.float32).max))
 """How far a key may exceed the shift of its chunk."""
 
-_ZERO, _ONE = np.float32(0), np.float32(1)
+_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _NO_KEY = np.float32(-np.inf)
 
 
@@ -308,5 +308,5 @@ def attend_causally(
         if block_size > 0 and (start == num_queries or start >= (done + 1) * block_size):
             # while the rows are near; the last block may be shorter
             ready = -(-start // block_size) if start == num_queries else start // block_size
-            average_blocks(head, worker, done, ready, sizes, tensors, blocks, output)
+            average_blocks(head, worker, done, ready, sizes, tensors, blocks, _HALF, output)
             done = ready

@@ -17,7 +17,7 @@ from gibbsian.attention.lln.cpu.causal import (
     scale_columns,
     scale_rows,
 )
-from gibbsian.attention.lln.cpu.diagonal import differentiate_blocks
+from gibbsian.attention.lln.cpu.diagonal_backward import differentiate_blocks
 from gibbsian.attention.lln.cpu.features import (
     BLOCK,
     add_product,

@@ -6,12 +6,9 @@ import numpy as np
 import torch
 
 from gibbsian.attention.lln.cpu import arrays
-from gibbsian.attention.lln.cpu.diagonal import (
-    average_some,
-    differentiate_some,
-    list_present,
-    scratch_size,
-)
+from gibbsian.attention.lln.cpu.diagonal import average_some, scratch_size
+from gibbsian.attention.lln.cpu.diagonal_backward import differentiate_some
+from gibbsian.attention.lln.cpu.diagonal_rows import list_present
 from gibbsian.attention.lln.masks import LinearMask
 from gibbsian.numerics.cpu.threads import num_workers, run
 
