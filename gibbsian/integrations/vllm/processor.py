@@ -118,10 +118,10 @@ class EntropicRows:
     def _request(self, parameters: SamplingParameters) -> Request | None:
         try:
             return request_of(parameters, default=self._default, states=self._states)
-        except ArgumentError:
+        except ArgumentError as error:
             # A token beyond the vocabulary, which `validate_params` does not know. An error here
             # would end the server, with the requests of everybody else.
-            _LOG.exception("A request goes on without its policy.")
+            _LOG.error("A request goes on without its policy: %s", error)
             return None
 
     def _rows(self, number: int) -> list[Place]:

@@ -24,7 +24,7 @@ def reference():
 
 @pytest.fixture(scope="module")
 def engine():
-    """One with little memory, so that requests are set aside, and a policy of its own."""
+    """One with a policy of its own, that sets requests aside and reads long prompts in pieces."""
     model = folder()
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -41,6 +41,8 @@ def engine():
             generation_config="vllm",
             block_size=32,
             num_gpu_blocks_override=9,
+            max_num_seqs=12,
+            max_num_batched_tokens=32,
             enable_prefix_caching=False,
             disable_log_stats=False,
         )
@@ -69,6 +71,13 @@ def test_the_tokens_are_those_of_gibbsian_alone(engine, reference, policy):
     assert tokens == reference.tokens(policy, 3, COUNT)
     (other,) = write(engine, (PROMPT, policy, 4))
     assert other != tokens
+
+
+def test_a_prompt_read_in_pieces_draws_nothing(engine, reference):
+    prompt = " ".join([PROMPT] * 6)
+    assert len(reference.tokenizer(prompt).input_ids) > 32
+    (tokens,) = write(engine, (prompt, REMEMBERING, 3))
+    assert tokens == reference.tokens(REMEMBERING, 3, COUNT, prompt)
 
 
 def test_the_environment_gives_the_policy_of_other_requests(engine, reference):

@@ -79,7 +79,8 @@ class Batch:
 
 def test_rows_that_come_go_move_and_swap_draw_as_if_alone():
     chance = Random(5)  # noqa: S311
-    waiting, batch = texts(), Batch(first())
+    processor = first()
+    waiting, batch = texts(), Batch(processor)
     everything = list(waiting)
     chance.shuffle(waiting)
     for _ in range(60):
@@ -98,6 +99,9 @@ def test_rows_that_come_go_move_and_swap_draw_as_if_alone():
         # a prompt is read in pieces at the start, and again when a text comes back
         reading = [text for text in batch.rows if chance.random() < 0.2]
         batch.step(reading=reading)
+        for text in batch.rows:
+            sequence = processor._sequences.get(batch.rows.index(text))
+            assert sequence is None or len(sequence._memories) <= 2
     assert min(len(text.output) for text in everything) > 5
     for text in everything:
         assert text.output == text.expected(), text
