@@ -189,13 +189,13 @@ class Decision:
             found.append("the decision has more than epsilon")
         if self.zeta is not None and cut:
             found.append("the decision has a cut before zeta")
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+        for name in _FIELDS:
+            value = getattr(self, name)
             if isinstance(value, Tensor):
                 if value.shape != logits.shape[:1]:
-                    found.append(f"{field.name} does not have one number a row")
+                    found.append(f"{name} does not have one number a row")
                 if value.device.type != "cpu" or value.dtype == torch.bfloat16:
-                    found.append(f"{field.name} is {value.dtype} on {value.device}")
+                    found.append(f"{name} is {value.dtype} on {value.device}")
         if logits.numel() == 0:
             found.append("there are no logits")
         return found
@@ -241,11 +241,14 @@ class Decision:
     def rows(self, index: Integer[Tensor, "chosen"]) -> "Decision":
         """The decision for some of the rows."""
         chosen: dict[str, Any] = {
-            field.name: value[index] if isinstance(value, Tensor) and value.dim() else value
-            for field in dataclasses.fields(self)
-            for value in (getattr(self, field.name),)
+            name: value[index] if isinstance(value, Tensor) and value.dim() else value
+            for name in _FIELDS
+            for value in (getattr(self, name),)
         }
         return Decision(**chosen)
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(Decision))
 
 
 def per_row(name: str, value: RowParameter | None, rows: Tensor) -> Tensor:

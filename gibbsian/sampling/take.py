@@ -28,7 +28,6 @@ class Taken(NamedTuple):
     """Used."""
 
 
-@torch.no_grad()
 def take(
     logits: Float[Tensor, "batch states"],
     statistics: GibbsStatistics,
@@ -39,7 +38,7 @@ def take(
     uniform: Float[Tensor, "batch draws"] | None = None,
     backend: Backend = "auto",
 ) -> Taken:
-    """The token of every row.
+    """The token of every row; called without gradients.
 
     Args:
         logits: of the model.

@@ -28,7 +28,7 @@ from gibbsian.sampling.policies.base import Policy, PolicyState
 from gibbsian.sampling.thresholds import Thresholds
 from gibbsian.statistics import GibbsStatistics
 
-_Table: TypeAlias = tuple[tuple[Any, ...], ...]
+_Table: TypeAlias = tuple[Any, ...]
 
 _FLOWING, _TREADING, _EXPLORING, _MIST, _ADAPTIVE = range(5)
 _BRANCHES = (  # V low, middle, high
@@ -185,10 +185,8 @@ class Quadrant(Policy):
     def _branch(self, statistics: GibbsStatistics) -> Tensor:
         levels = self.thresholds
         entropy, varentropy = statistics.entropy, statistics.varentropy
-        # 0 = low, 1 = middle, 2 = high
-        row = (entropy >= levels.entropy_low).long() + (entropy >= levels.entropy_high)
-        column = (varentropy >= levels.varentropy_low).long()
-        column = column + (varentropy >= levels.varentropy_high)
+        row = _level(entropy, levels.entropy_low, levels.entropy_high)
+        column = _level(varentropy, levels.varentropy_low, levels.varentropy_high)
         return _constant(_BRANCHES, torch.int64, row.device)[row, column]
 
     @staticmethod
@@ -204,6 +202,12 @@ class Quadrant(Policy):
         options = dict(value)
         options.pop("name", None)
         return Adaptive.from_options(options)
+
+
+def _level(values: Tensor, low: float, high: float) -> Tensor:
+    """0 below `low`, 1, and 2 from `high` on."""
+    edges = _constant((low, high), values.dtype, values.device)
+    return torch.bucketize(values.contiguous(), edges, right=True)
 
 
 def _of_branch(table: _Table, branch: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
