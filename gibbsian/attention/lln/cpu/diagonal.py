@@ -61,6 +61,52 @@ def write_softmax(scores: Any, visible: int, scale: float, share: float) -> None
 
 
 @kernel
+def write_column_softmax(scores: Any, count: int, width: int, scale: float, share: float) -> None:
+    """Turns scores into softmax weights down the first `width` columns, times `share`.
+
+    Many columns at once: nothing is summed or compared across the lanes of a vector.
+
+    Args:
+        scores: its two last rows are scratch.
+        count: rows that are summed.
+        width: a multiple of `LANES`.
+        scale: of the scores.
+        share: sum of a column.
+    """
+    top, total = scores[-2], scores[-1]
+    for j in range(width):
+        top[j] = _NO_KEY
+        total[j] = _ZERO
+    for c in range(count):
+        row = scores[c]
+        for j in range(width):
+            x = scale * row[j]
+            row[j] = x
+            top[j] = maximum(top[j], x)
+    for c in range(count):
+        row = scores[c]
+        for j in range(width):
+            x = exp(row[j] - top[j])
+            row[j] = x
+            total[j] += x
+    for j in range(width):
+        total[j] = share / total[j]
+    for c in range(count):
+        row = scores[c]
+        for j in range(width):
+            row[j] *= total[j]
+
+
+@kernel
+def hide_later(scores: Any, count: int, last_list: Any) -> None:
+    """Sets the scores of keys beyond a query's last to -inf; a query is a column."""
+    for c in range(count):
+        for j in range(last_list.size):
+            if c > last_list[j]:
+                scores[c, j] = _NO_KEY
+
+
+@kernel
 def average_blocks(
     head: int,
     worker: int,
@@ -80,13 +126,13 @@ def average_blocks(
     width, value_width = padded(head_dim), padded(value_dim)
     space, key_list = scratch[worker], lists[worker, 0]
     query_list, last_list = lists[worker, 1], lists[worker, 2]
-    columns = padded(block_size)
-    scores = take(space, 0, BLOCK, columns)
-    query_block = take(space, BLOCK * columns, BLOCK, width)
-    block = take(space, BLOCK * (columns + width), BLOCK, value_width)
-    space = space[BLOCK * (columns + width + value_width) :]
-    value_block = take(space, 0, block_size + TILE_ROWS, value_width)
-    panels = space[(block_size + TILE_ROWS) * value_width :]
+    tall = block_size + TILE_ROWS
+    scores = take(space, 0, tall + 2, BLOCK)
+    key_block = take(space, (tall + 2) * BLOCK, tall, width)
+    space = space[(tall + 2) * BLOCK + tall * width :]
+    value_block = take(space, 0, tall, value_width)
+    block = take(space, tall * value_width, BLOCK, value_width)
+    panels = space[(tall + BLOCK) * value_width :]
     query_start, query_step = head_start(query_strides, head, heads), query_strides[2]
     key_start, key_step = head_start(key_strides, head, heads), key_strides[2]
     value_start, value_step = head_start(value_strides, head, heads), value_strides[2]
@@ -106,45 +152,46 @@ def average_blocks(
         )
         if found == 0:
             continue
-        pack_listed(keys, key_start, key_step, key_list, num, head_dim, panels)
+        key_address, key_distance = listed_address(
+            keys, key_start, key_step, key_list, num, head_dim, key_block
+        )
         value_address, value_distance = listed_address(
             values, value_start, value_step, key_list, num, value_dim, value_block
         )
         for start in range(0, found, BLOCK):
             rows = min(BLOCK, found - start)
             listed = query_list[start : start + rows]
-            address, step = listed_address(
-                queries, query_start, query_step, listed, rows, head_dim, query_block
-            )
+            pack_listed(queries, query_start, query_step, listed, rows, head_dim, panels)
             multiply(
-                address,
-                step,
+                key_address,
+                key_distance,
                 1,
                 panels.ctypes.data,
                 head_dim * PANEL,
                 PANEL,
                 scores.ctypes.data,
-                columns,
-                tile_rows(rows),
+                BLOCK,
+                tile_rows(num),
                 head_dim,
-                padded(num),
+                padded(rows),
                 0,
             )
-            for r in range(rows):
-                visible = last_list[start + r] + 1 if is_causal == 1 else num
-                write_softmax(scores[r], visible, scale, _HALF)
-                # absent keys: what comes next is not known here, and does not matter
-                ahead = (b + 1) * block_size + start + r
-                call_for_row(keys, key_start, key_step, ahead, num_keys, head_dim)
-                call_for_row(values, value_start, value_step, ahead, num_keys, value_dim)
+            if is_causal == 1:
+                hide_later(scores, num, last_list[start : start + rows])
+            # absent keys: what comes next is not known here, and does not matter
+            ahead = (b + 1) * block_size + start
+            for r in range(ahead, ahead + rows):
+                call_for_row(keys, key_start, key_step, r, num_keys, head_dim)
+                call_for_row(values, value_start, value_step, r, num_keys, value_dim)
+            write_column_softmax(scores, num, padded(rows), scale, _HALF)
             if consecutive(listed, rows, value_dim):
                 place = out_start + listed[0] * value_dim
                 if keep != _ONE:
                     rescale(output[place:][: rows * value_dim], keep)
                 multiply(
                     scores.ctypes.data,
-                    columns,
                     1,
+                    BLOCK,
                     value_address,
                     PANEL,
                     value_distance,
@@ -158,8 +205,8 @@ def average_blocks(
             else:
                 multiply(
                     scores.ctypes.data,
-                    columns,
                     1,
+                    BLOCK,
                     value_address,
                     PANEL,
                     value_distance,
