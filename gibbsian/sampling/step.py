@@ -147,7 +147,6 @@ def step(
         shape = (logits.shape[0], decision.candidates)
         uniform = torch.rand(shape, generator=generator, dtype=torch.float64, device=logits.device)
     taken = take(logits, statistics, decision, state.seed, state.count, uniform=uniform)
-    none = torch.zeros_like(state.count)
     info = StepInfo(
         entropy=statistics.entropy,
         varentropy=statistics.varentropy,
@@ -155,13 +154,17 @@ def step(
         zeta=taken.zeta,
         kept=taken.kept,
         surprisal=taken.surprisal,
-        action=none if decision.action is None else decision.action,
-        branch=none if decision.branch is None else decision.branch,
+        action=_or_zero(decision.action, state.count),
+        branch=_or_zero(decision.branch, state.count),
     )
     following = replace(
         state, count=state.count + 1, policy=policy.observe(remembered, info.surprisal)
     )
     return StepResult(taken.token, following, info)
+
+
+def _or_zero(given: Tensor | None, like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if given is None else given
 
 
 def _check(statistics: GibbsStatistics) -> None:

@@ -65,16 +65,15 @@ def take(
     integers, numbers, drawn = take_rows(
         rows, statistics.max_score, statistics.min_entropy, decision, seed, count, uniform
     )
-    whole, parts = torch.from_numpy(integers), torch.from_numpy(numbers)
     taken = Taken(
-        whole[layout.TOKEN],
-        parts[layout.SURPRISAL],
-        whole[layout.KEPT],
-        parts[layout.USED_TEMPERATURE],
-        parts[layout.USED_ZETA],
+        torch.from_numpy(integers[layout.TOKEN]),
+        torch.from_numpy(numbers[layout.SURPRISAL]),
+        torch.from_numpy(integers[layout.KEPT]),
+        torch.from_numpy(numbers[layout.USED_TEMPERATURE]),
+        torch.from_numpy(numbers[layout.USED_ZETA]),
     )
     if integers[layout.DOUBTFUL].any():
-        index = whole[layout.DOUBTFUL].nonzero()[:, 0]
+        index = torch.from_numpy(integers[layout.DOUBTFUL]).nonzero()[:, 0]
         again = _by_reference(
             rows[index],
             row_statistics(rows[index]),

@@ -127,14 +127,16 @@ class Quadrant(Policy):
         middle = self.adaptive.parameters(statistics, attention)
         adaptive = branch == _ADAPTIVE
         action = _of_branch((_ACTIONS,), branch, torch.int64)[0]
-        inserting = torch.zeros_like(state.inserted)
+        remembered = state
         if self.insert_token is not None:
             inserting = (branch == _TREADING) & ~state.inserted
             action = torch.where(inserting, int(Action.INSERT), action)
-        chosen: dict[str, Any] = {
-            name: torch.where(adaptive, getattr(middle, name), value)
-            for name, value in parameters.items()
-        }
+            remembered = QuadrantState(inserted=inserting)
+        chosen: dict[str, Any] = {}
+        for name, value in parameters.items():
+            own = getattr(middle, name)
+            # a number is in the table already
+            chosen[name] = torch.where(adaptive, own, value) if isinstance(own, Tensor) else value
         decision = Decision(
             **chosen,
             top_k_bound=max(self.adaptive.top_k_bound, self._most_forks),
@@ -147,7 +149,7 @@ class Quadrant(Policy):
             branch=branch,
             insert_token=self.insert_token,
         )
-        return decision, QuadrantState(inserted=inserting)
+        return decision, remembered
 
     @property
     def _most_forks(self) -> int:
@@ -156,15 +158,15 @@ class Quadrant(Policy):
     def _parameters(
         self, branch: Tensor, attention: AttentionSignals | None, like: Tensor
     ) -> dict[str, Tensor]:
-        """What the branch of each row decides; of the adaptive one numbers without meaning."""
+        """What the branch of each row decides; of the adaptive one what is the same in all rows."""
         warm, k, p = max(_WARM, self.temperature), self.top_k, self.top_p
         # of flowing, treading, exploring, mist, adaptive
         table = (
             (0.0, self.treading_heat, self.exploring_heat, 2.0, 0.0),
             (0.0, 0.0, 0.0, self.mist_temperature, 0.0),
             (0.0, warm, warm, math.inf, 0.0),
-            (k, k, min(max(k, _FEWEST_FORKS), self._most_forks), k, k),
-            (p, p, p, p, p),
+            (k, k, min(max(k, _FEWEST_FORKS), self._most_forks), k, self.adaptive.top_k),
+            (p, p, p, p, self.adaptive.top_p),
             (self.min_p,) * 5,
         )
         heat, coldest, hottest, top_k, top_p, min_p = _of_branch(table, branch, like.dtype)
