@@ -188,15 +188,3 @@ def test_servers_are_asked_for_the_policy(server, evaluate, arguments):
     for request in asked:
         assert request | arguments == request
         assert request["temperature"] == 1.0
-
-
-def test_vllm_inside_the_harness():
-    pytest.importorskip("vllm")
-    from lm_eval.models.vllm_causallms import VLLM
-    from vllm import SamplingParams
-
-    arguments = {"extra_args": {"gibbsian_policy": "edt"}, "temperature": 1.0, "do_sample": True}
-    options, until, length = VLLM.modify_gen_kwargs(arguments, eos="<end>")
-    asked = SamplingParams(max_tokens=length, stop=until, **options)
-    assert asked.extra_args == {"gibbsian_policy": "edt"}
-    assert asked.temperature == 1.0
