@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch.autograd import forward_ad
+from torch.utils.flop_counter import FlopCounterMode
 
 from gibbsian import _dispatch
-from gibbsian._dispatch import runs_on_cpu_kernels
+from gibbsian._dispatch import is_watched, runs_on_cpu_kernels
 from gibbsian._errors import ArgumentError, BackendUnavailableError
 from gibbsian.attention import aes_attention, attention_row_statistics, entmax_attention
 from gibbsian.attention.inputs import checked_inputs
@@ -242,3 +243,14 @@ def test_numba_is_not_imported_before_it_is_used():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_what_torch_has_to_see():
+    plain, tracked = torch.ones(2), torch.ones(2, requires_grad=True)
+    assert not is_watched(plain, plain)
+    assert is_watched(plain, tracked)
+    assert is_watched(torch.nn.Parameter(plain))
+    with torch.no_grad():
+        assert not is_watched(plain, tracked)
+    with FlopCounterMode(display=False):
+        assert is_watched(plain)
