@@ -47,8 +47,10 @@ class Size:
     """Tokens of a continuation."""
     seeds: int
     """Continuations of each prompt of the test split."""
-    blocks: int
-    """Parts of the test split."""
+    block: int
+    """Problems of the test split that are decoded before any others."""
+    text_block: int
+    """The same of the novel's prompts."""
 
 
 FULL = Size(
@@ -59,7 +61,8 @@ FULL = Size(
     text_test=32,
     continuation=64,
     seeds=3,
-    blocks=2,
+    block=32,
+    text_block=16,
 )
 QUICK = Size(
     tuning=10,
@@ -69,7 +72,8 @@ QUICK = Size(
     text_test=4,
     continuation=28,
     seeds=2,
-    blocks=2,
+    block=2,
+    text_block=2,
 )
 
 
@@ -82,6 +86,7 @@ def task_subject(writer: Writer, task: Task, size: Size) -> TaskSubject:
         test=test,
         chat=[writer.chat(problem.question) for problem in (*tuning, *test)],
         length=size.answer,
+        block=size.block,
     )
 
 
@@ -99,7 +104,13 @@ def text_subject(writer: Writer, size: Size) -> TextSubject:
         for start, opening in zip(starts, both, strict=True)
     ]
     return TextSubject(
-        tuning=tuning, test=test, starts=starts, human=human, judge=judge, length=length
+        tuning=tuning,
+        test=test,
+        starts=starts,
+        human=human,
+        judge=judge,
+        length=length,
+        block=size.text_block,
     )
 
 
@@ -124,11 +135,11 @@ def study(options: argparse.Namespace) -> None:
             cells,
             writer,
             subjects,
-            Plan(seeds=size.seeds, blocks=size.blocks, backwards=options.backwards),
+            Plan(seeds=size.seeds, backwards=options.backwards),
         )
     if len(subjects) <= len(TASKS):
         return
-    found = summary(cells, subjects, size.blocks)
+    found = summary(cells, subjects)
     examples = found.pop("examples")
     quick = " --quick" if options.quick else ""
     content = {

@@ -40,7 +40,7 @@ class KneserNey:
         if not counts:
             raise ArgumentError(f"`texts` must hold at least {order} tokens. Give more text.")
         self.order, self.vocabulary = order, vocabulary
-        self._levels = []
+        self._levels: list[_Level] = []
         for _ in range(order):
             self._levels.insert(0, _Level(counts))
             shorter: Counter[_Gram] = Counter()

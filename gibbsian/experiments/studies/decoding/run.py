@@ -28,8 +28,6 @@ class Plan:
 
     seeds: int
     """Continuations of each prompt."""
-    blocks: int
-    """Parts of the test split: after each, all methods have continued the same prompts."""
     backwards: bool = False
     """From the last method to the first: a second run beside the first meets it in the middle."""
 
@@ -142,7 +140,7 @@ def test_settings(
 
 
 def run(cells: Cells, writer: Writer, subjects: Sequence[Subject], plan: Plan) -> None:
-    """Everything that is not there yet, block by block of the test split."""
+    """Everything that is not there yet; behind each block all methods have the same prompts."""
     policies = {}
     for subject in subjects:
         found = _made(cells, partial(_levels, writer, subject), (subject.name, "levels"))
@@ -150,20 +148,26 @@ def run(cells: Cells, writer: Writer, subjects: Sequence[Subject], plan: Plan) -
         choice = _made(cells, partial(chosen, found, tuning, subject), (subject.name, "chosen"))
         settings = list(test_settings(choice, thresholds_of(found)))
         policies[subject.name] = settings[::-1] if plan.backwards else settings
-    for number in range(plan.blocks):
+    for number in range(max(len(blocks(subject)) for subject in subjects)):
         for subject in subjects:
-            size = len(subject.prompts("test")) // plan.blocks
-            block = number * size, (number + 1) * size
-            for name, mode, policy in policies[subject.name]:
-                seeds = [_SEED_STRIDE * (seed + 1) for seed in range(plan.seeds)]
-                if name == GREEDY:
-                    # it draws nothing
-                    del seeds[1:]
-                _made(
-                    cells,
-                    partial(decode, writer, subject, "test", policy, seeds=seeds, block=block),
-                    (subject.name, "test", name, mode, str(number)),
-                )
+            # a subject with fewer blocks than another is complete
+            for block in blocks(subject)[number : number + 1]:
+                for name, mode, policy in policies[subject.name]:
+                    seeds = [_SEED_STRIDE * (seed + 1) for seed in range(plan.seeds)]
+                    if name == GREEDY:
+                        # it draws nothing
+                        del seeds[1:]
+                    _made(
+                        cells,
+                        partial(decode, writer, subject, "test", policy, seeds=seeds, block=block),
+                        (subject.name, "test", name, mode, str(number)),
+                    )
+
+
+def blocks(subject: Subject) -> list[tuple[int, int]]:
+    """First and last prompt of each block of the test split; a rest is left out."""
+    number = len(subject.prompts("test")) // subject.block
+    return [(i * subject.block, (i + 1) * subject.block) for i in range(number)]
 
 
 def _levels(writer: Writer, subject: Subject) -> dict[str, Any]:

@@ -41,6 +41,11 @@ class Subject(Protocol):
         """Whether every continuation has that length."""
         ...
 
+    @property
+    def block(self) -> int:
+        """Prompts of the test split that are continued before any others."""
+        ...
+
     def prompts(self, split: Split) -> list[str]:
         """As they go to the model."""
         ...
@@ -68,6 +73,7 @@ class TaskSubject:
     chat: Sequence[str]
     """Prompts of the tuning problems, then of the test problems."""
     length: int
+    block: int
     whole: bool = False
 
     def prompts(self, split: Split) -> list[str]:
@@ -109,6 +115,7 @@ class TextSubject:
     """Scores of the human continuations, of both splits."""
     judge: KneserNey
     length: int
+    block: int
     name: str = "text"
     whole: bool = True
 

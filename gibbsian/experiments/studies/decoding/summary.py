@@ -21,7 +21,7 @@ from gibbsian.experiments.studies.decoding.inference import (
     weights,
 )
 from gibbsian.experiments.studies.decoding.methods import BASELINES, ENTROPIC, GREEDY, METHODS
-from gibbsian.experiments.studies.decoding.run import MODES, realised
+from gibbsian.experiments.studies.decoding.run import MODES, blocks, realised
 from gibbsian.experiments.studies.decoding.scores import SCALES, overlap
 from gibbsian.experiments.studies.decoding.subjects import Scores, Subject, TextSubject
 
@@ -74,10 +74,10 @@ def keys() -> list[Key]:
     return [(GREEDY, "tuned"), *((m.name, mode) for m in METHODS for mode in MODES)]
 
 
-def gathered(cells: Cells, subject: Subject, blocks: int) -> Found | None:
+def gathered(cells: Cells, subject: Subject) -> Found | None:
     """The blocks that are complete; None without any."""
     found: dict[Key, list[Mapping[str, Any]]] = {key: [] for key in keys()}
-    for number in range(blocks):
+    for number in range(len(blocks(subject))):
         names = [(subject.name, "test", *key, str(number)) for key in found]
         block = [cell for each in names if (cell := cells.get(*each)) is not None]
         if len(block) < len(names):
@@ -225,9 +225,9 @@ def _sameness(rows: Sequence[Mapping[str, Any]]) -> float | None:
     return round(sum(shares) / len(shares), 5)
 
 
-def summary(cells: Cells, subjects: Sequence[Subject], blocks: int) -> dict[str, Any]:
+def summary(cells: Cells, subjects: Sequence[Subject]) -> dict[str, Any]:
     """Everything that can be said of the blocks that are complete."""
-    found = [each for s in subjects if (each := gathered(cells, s, blocks)) is not None]
+    found = [each for s in subjects if (each := gathered(cells, s)) is not None]
     tasks = [each for each in found if not isinstance(each.subject, TextSubject)]
     texts = [each for each in found if isinstance(each.subject, TextSubject)]
     result: dict[str, Any] = {

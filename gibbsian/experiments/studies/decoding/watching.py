@@ -29,7 +29,8 @@ def realised_entropy(
         or resamples is counted by its own draw.
     """
     if decision.candidates == 1:
-        return row_statistics(filtered).entropy
+        drawn: Tensor = row_statistics(filtered).entropy
+        return drawn
     kept = int((filtered > -torch.inf).sum(dim=-1).max())
     scores, index = filtered.topk(kept, dim=-1)
     log_partition = row_statistics(logits).log_partition.unsqueeze(-1)

@@ -68,7 +68,8 @@ class Writer:
         head.weight = nn.Parameter(weight, requires_grad=False)
         model.set_output_embeddings(head)
         if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token
+            # padding is masked: any token will do
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
         self.model, self.tokenizer = model, tokenizer
         self._prompts: dict[tuple[str, ...], tuple[Any, Any]] = {}
 

@@ -20,7 +20,7 @@ from gibbsian.experiments.studies.decoding.writer import Writer
 from gibbsian.sampling.policies import Fixed, Quadrant
 from tests.experiments.inspection import small_models as small
 
-PLAN = Plan(seeds=2, blocks=2)
+PLAN = Plan(seeds=2)
 LENGTH = 24
 TEXT = " ".join(f"The square of {i} is {i * i}, and it is a truth." for i in range(60))
 
@@ -40,6 +40,7 @@ def subjects(writer):
         test=problems[5:],
         chat=[problem.question for problem in problems],
         length=LENGTH,
+        block=2,
     )
     tokenizer = writer.tokenizer
     tuning, test = novel.openings(tokenizer, 4, 2, LENGTH, TEXT)
@@ -50,7 +51,7 @@ def subjects(writer):
         for start, o in zip(starts, (*tuning, *test), strict=True)
     ]
     text = TextSubject(
-        tuning=tuning, test=test, starts=starts, human=human, judge=judge, length=LENGTH
+        tuning=tuning, test=test, starts=starts, human=human, judge=judge, length=LENGTH, block=1
     )
     return [task, text]
 
@@ -93,14 +94,14 @@ def test_a_killed_run_goes_on_to_the_same_result(whole, writer, subjects, tmp_pa
     assert len(pieces) == 31
     # the rest from the other end
     again = Cells(tmp_path / "cells", {"size": 1})
-    run(again, writer, subjects, Plan(seeds=2, blocks=2, backwards=True))
+    run(again, writer, subjects, Plan(seeds=2, backwards=True))
     assert all(p.stat().st_mtime_ns == time for p, time in pieces.items())
     assert content(tmp_path / "cells") == content(folder)
-    assert summary(again, subjects, 2) == summary(whole[0], subjects, 2)
+    assert summary(again, subjects) == summary(whole[0], subjects)
 
 
 def test_every_method_is_in_the_result(whole, subjects):
-    found = summary(whole[0], subjects, 2)
+    found = summary(whole[0], subjects)
     json.dumps(found, allow_nan=False)
     for name, prompts, seeds in (("sums", 4, 2), ("text", 2, 2)):
         described = found["subjects"][name]
@@ -123,9 +124,9 @@ def test_a_block_counts_when_it_is_complete(whole, subjects, tmp_path):
     for path in folder.glob("sums-*.json"):
         if path.name != "sums-test-mirostat-matched-1.json":
             (tmp_path / path.name).write_text(path.read_text())
-    found = gathered(Cells(tmp_path, {"size": 1}), subjects[0], 2)
+    found = gathered(Cells(tmp_path, {"size": 1}), subjects[0])
     assert found.prompts == 2
-    assert gathered(Cells(tmp_path, {"size": 1}), subjects[1], 2) is None
+    assert gathered(Cells(tmp_path, {"size": 1}), subjects[1]) is None
 
 
 def test_the_best_setting_is_chosen_and_the_matched_one_interpolated(subjects):

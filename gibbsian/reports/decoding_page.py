@@ -1,0 +1,207 @@
+"""The tables and the picture of the study of decoding; the words around them stay.
+
+python -m gibbsian.reports.decoding_page results/decoding.json results/sampling-costs.json .
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gibbsian._errors import DataError
+from gibbsian.reports.decoding_figure import draw_decoding
+
+PAGE = Path("docs", "experiments", "decoding.md")
+FIGURE = PAGE.parent / "figures" / "decoding.svg"
+
+Results = Mapping[str, Any]
+
+_TEXT = "text"
+_SCORES = ("judge", "repeated_4_grams", "compressed", "distinct_2_grams", "loops")
+_FORKS = {"branch": 9, "resample": 3}
+"""Rows that the model reads besides at one such token: 3 continuations of 4 tokens, 3 draws."""
+
+
+def tables(results: Results, costs: Results) -> dict[str, str]:
+    """Markdown of every table of the page, by its name there."""
+    comparisons = results["comparisons"]
+    made: dict[str, str] = {"setup": _setup(results)}
+    if "answers" in comparisons:
+        made["verdict"] = f"**S4 {results['verdict']}.** {results['why']}"
+        made["answers"] = _answers(results, "tuned")
+        made["answers-matched"] = _answers(results, "matched")
+    if _TEXT in comparisons:
+        made["text"] = _text(results, "tuned")
+        made["text-matched"] = _text(results, "matched")
+    made["cost"] = _cost(results, costs)
+    return made
+
+
+def page_with(page: str, made: Mapping[str, str]) -> str:
+    """The page with these tables in the places of their names.
+
+    Raises:
+        DataError: a place is missing.
+    """
+    for name, table in made.items():
+        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+        place = re.compile(f"{begin}.*?{end}", re.DOTALL)
+        if not place.search(page):
+            raise DataError(f"`page` must have the place {begin} ... {end}. Add it.")
+        page = place.sub(f"{begin}\n\n{table}\n\n{end}".replace("\\", r"\\"), page)
+    return page
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> str:
+    """The first columns hold words, the others numbers."""
+    rules = ["---"] * words + ["---:"] * (len(titles) - words)
+    lines = (titles, rules, *rows)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _setup(results: Results) -> str:
+    machine = results["machine"]
+    packages = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    parts = [
+        f"{name}: {found['prompts']} prompts on the test split"
+        for name, found in results["subjects"].items()
+    ]
+    return (
+        f"{results['model']}. {'; '.join(parts)}; {results['size']['seeds']} continuations of each "
+        f"(greedy: one). {machine['processor']}, one thread. {packages}."
+    )
+
+
+def _tasks(results: Results) -> list[str]:
+    return [name for name in results["subjects"] if name != _TEXT]
+
+
+def _names(results: Results) -> list[str]:
+    return list(next(iter(results["subjects"].values()))["methods"])
+
+
+def _points(found: Mapping[str, float]) -> str:
+    value, low, high = (100 * found[name] for name in ("value", "low", "high"))
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def _apart(found: Mapping[str, float]) -> str:
+    return f"{found['value']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f})"
+
+
+def _compared(
+    against: Mapping[str, Any], name: str, written: Callable[[Mapping[str, float]], str]
+) -> list[str]:
+    found = against.get(name)
+    return [written(found), f"{found['corrected']:.3f}"] if found else ["", ""]
+
+
+def _answers(results: Results, mode: str) -> str:
+    tasks, comparison = _tasks(results), results["comparisons"]["answers"]
+    of = {task: results["subjects"][task]["methods"] for task in tasks}
+    rows = []
+    for name in _names(results):
+        if mode not in of[tasks[0]][name]:
+            continue
+        row = [name]
+        for task in tasks:
+            found = of[task][name][mode]
+            best = results["subjects"][task]["best_baseline"] == name and mode == "tuned"
+            accuracy = f"{100 * found['score']:.1f}"
+            row += [
+                f"**{accuracy}**" if best else accuracy,
+                f"{100 * found['low']:.0f} to {100 * found['high']:.0f}",
+                f"{found['realised_entropy']:.2f}",
+            ]
+        rows.append([*row, *_compared(comparison[mode], name, _points)])
+    if mode == "tuned":
+        blank = [""] * (3 * len(tasks))
+        rows.append(["mean of the seven", *blank, _points(comparison["mean"]), ""])
+    columns = [c for task in tasks for c in (f"{task}, %", "95 %", "entropy")]
+    against = "the best baseline" if mode == "tuned" else "temperature"
+    return _table(["method", *columns, f"against {against}, points", "p (Holm)"], rows)
+
+
+def _text(results: Results, mode: str) -> str:
+    found, comparison = results["subjects"][_TEXT], results["comparisons"][_TEXT]
+    rows = []
+    for name, modes in found["methods"].items():
+        if mode not in modes:
+            continue
+        this = modes[mode]
+        same = this["same_trigrams"]
+        bold = found["best_baseline"] == name and mode == "tuned"
+        score = f"{this['score']:.2f}"
+        rows.append(
+            [
+                name,
+                f"**{score}**" if bold else score,
+                *(f"{this['scores'][score]:.3f}" for score in _SCORES),
+                "" if same is None else f"{same:.3f}",
+                f"{this['surprisal']:.2f}",
+                f"{this['realised_entropy']:.2f}",
+                *_compared(comparison[mode], name, _apart),
+            ]
+        )
+    human = found["human"]
+    rows.append(["human", "0", *(f"{human[score]:.3f}" for score in _SCORES), *[""] * 5])
+    against = "the best baseline" if mode == "tuned" else "temperature"
+    titles = [
+        "method",
+        "distance",
+        "second model, nats",
+        "repeated 4-grams",
+        "zlib",
+        "different bigrams",
+        "loops",
+        "shared trigrams",
+        "surprisal",
+        "entropy",
+        f"against {against}",
+        "p (Holm)",
+    ]
+    return _table(titles, rows)
+
+
+def _cost(results: Results, costs: Results) -> str:
+    """Of a step, and the model's reading besides."""
+    ratios = costs["decoding"]["of_a_decode_step"]
+    first = next(iter(results["subjects"].values()))["methods"]
+    rows = []
+    for name in _names(results):
+        # the baselines are settings of one policy
+        kind = first[name]["tuned"]["policy"]["name"]
+        extra = [
+            sum(_FORKS.get(a, 0) * n for a, n in found["methods"][name]["tuned"]["actions"].items())
+            for found in results["subjects"].values()
+        ]
+        ratio = ratios.get(kind)
+        rows.append(
+            [
+                name,
+                f"{100 * ratio['ratio']:.1f} %" if ratio else "",
+                "none" if not any(extra) else f"{min(extra):.1f} to {max(extra):.1f}",
+            ]
+        )
+    return _table(["method", "step, of a decode step", "rows read besides, a token"], rows)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Tables and picture of the study of decoding.")
+    parser.add_argument("results", type=Path, help="result of the study")
+    parser.add_argument("costs", type=Path, help="result of the costs of sampling")
+    parser.add_argument("root", type=Path, help="folder that holds docs/")
+    arguments = parser.parse_args()
+    results = json.loads(arguments.results.read_text(encoding="utf-8"))
+    costs = json.loads(arguments.costs.read_text(encoding="utf-8"))
+    page = arguments.root / PAGE
+    made = page_with(page.read_text(encoding="utf-8"), tables(results, costs))
+    page.write_text(made, encoding="utf-8")
+    draw_decoding(results, arguments.root / FIGURE)
+
+
+if __name__ == "__main__":
+    main()
