@@ -17,8 +17,8 @@ NOISE, SCATTER, COUNTS, DECODER = "uniform noise", "scattered logits", "n-grams"
 KINDS = (NOISE, SCATTER, COUNTS, DECODER)
 """Truth mixed with uniform noise; truth with normal noise on its logits; trained by counting; a
 trained decoder."""
-SHARES = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.003, 0.001)
-SPREADS = (2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.1, 0.03)
+SHARES = (0.5, 0.3, 0.1, 0.03, 0.01, 0.001)
+SPREADS = (2.0, 1.4, 1.0, 0.5, 0.2, 0.03)
 LENGTH = 48
 """Tokens of a text."""
 _PAST = 3
