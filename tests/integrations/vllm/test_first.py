@@ -240,3 +240,18 @@ def test_a_row_of_nan_does_not_end_the_engine():
     logits = torch.stack([torch.full((STATES,), torch.nan), good.logits(0)])
     good.take(batch.processor.apply(logits)[1])
     assert good.output == good.expected()
+
+
+def test_a_move_replaces_and_leaves_nothing_behind():
+    processor = first()
+    batch = Batch(processor)
+    several = [Text(i, "edt", i) for i in range(3)]
+    for text in several:
+        batch.add(text)
+    batch.refresh()
+    last = processor._sequences.get(2)
+    batch.remove(several[0])
+    batch.close_up()
+    batch.refresh()
+    assert processor._sequences.get(0) is last
+    assert processor._sequences.get(2) is None
