@@ -16,6 +16,8 @@ from gibbsian.reports.decoding_figure import draw_decoding
 PAGE = Path("docs", "experiments", "decoding.md")
 FIGURE = PAGE.parent / "figures" / "decoding.svg"
 
+_AGAINST = {"tuned": ("tuned temperature", "the best baseline"), "matched": ("temperature",)}
+
 Results = Mapping[str, Any]
 
 _TEXT = "text"
@@ -74,6 +76,10 @@ def _setup(results: Results) -> str:
     )
 
 
+def _with_p(titles: Sequence[str]) -> list[str]:
+    return [part for title in titles for part in (title, "p (Holm)")]
+
+
 def _tasks(results: Results) -> list[str]:
     return [name for name in results["subjects"] if name != _TEXT]
 
@@ -115,13 +121,15 @@ def _answers(results: Results, mode: str) -> str:
                 f"{100 * found['low']:.0f} to {100 * found['high']:.0f}",
                 f"{found['realised_entropy']:.2f}",
             ]
+        if mode == "tuned":
+            row += _compared(comparison["tuned_against_temperature"], name, _points)
         rows.append([*row, *_compared(comparison[mode], name, _points)])
     if mode == "tuned":
-        blank = [""] * (3 * len(tasks))
+        blank = [""] * (3 * len(tasks) + 2)
         rows.append(["mean of the seven", *blank, _points(comparison["mean"]), ""])
     columns = [c for task in tasks for c in (f"{task}, %", "95 %", "entropy")]
-    against = "the best baseline" if mode == "tuned" else "temperature"
-    return _table(["method", *columns, f"against {against}, points", "p (Holm)"], rows)
+    against = [f"against {what}, points" for what in _AGAINST[mode]]
+    return _table(["method", *columns, *_with_p(against)], rows)
 
 
 def _text(results: Results, mode: str) -> str:
@@ -134,6 +142,7 @@ def _text(results: Results, mode: str) -> str:
         same = this["same_trigrams"]
         bold = found["best_baseline"] == name and mode == "tuned"
         score = f"{this['score']:.2f}"
+        tuned = comparison["tuned_against_temperature"] if mode == "tuned" else None
         rows.append(
             [
                 name,
@@ -142,12 +151,15 @@ def _text(results: Results, mode: str) -> str:
                 "" if same is None else f"{same:.3f}",
                 f"{this['surprisal']:.2f}",
                 f"{this['realised_entropy']:.2f}",
+                *(_compared(tuned, name, _apart) if tuned is not None else ()),
                 *_compared(comparison[mode], name, _apart),
             ]
         )
     human = found["human"]
-    rows.append(["human", "0", *(f"{human[score]:.3f}" for score in _SCORES), *[""] * 5])
-    against = "the best baseline" if mode == "tuned" else "temperature"
+    seen = [f"{human[score]:.3f}" for score in _SCORES]
+    blank = [""] * (1 + 2 * len(_AGAINST[mode]))
+    rows.append(["human", "0", *seen, "", f"{human['surprisal']:.2f}", *blank])
+    against = [f"against {what}" for what in _AGAINST[mode]]
     titles = [
         "method",
         "distance",
@@ -159,8 +171,7 @@ def _text(results: Results, mode: str) -> str:
         "shared trigrams",
         "surprisal",
         "entropy",
-        f"against {against}",
-        "p (Holm)",
+        *_with_p(against),
     ]
     return _table(titles, rows)
 

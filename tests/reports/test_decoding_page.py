@@ -66,6 +66,7 @@ def results():
     )
     comparison = {
         "tuned": {name: difference(0.03, 0.0421) for name in ENTROPIC},
+        "tuned_against_temperature": {name: difference(0.05, 0.2) for name in METHODS[2:]},
         "matched": {name: difference(-0.02) for name in METHODS[2:]},
         "mean": difference(0.01),
     }
@@ -76,7 +77,10 @@ def results():
         "size": {"seeds": 3},
         "verdict": "undecided",
         "why": "Because.",
-        "subjects": {"sums": subject({"accuracy": 0.25}), "text": subject(text, text)},
+        "subjects": {
+            "sums": subject({"accuracy": 0.25}),
+            "text": subject(text, text | {"surprisal": 2.5}),
+        },
         "comparisons": {"answers": comparison, "text": comparison},
     }
 
@@ -96,7 +100,8 @@ def test_every_number_stands_with_its_method(results, costs):
     made = tables(results, costs)
     assert made["verdict"] == "**S4 undecided.** Because."
     row = cells(made["answers"], "edt")
-    assert row == ["edt", "25.0", "15 to 35", "0.70", "+3.0 (-7.0 to +13.0)", "0.042"]
+    against = ["+5.0 (-5.0 to +15.0)", "0.200", "+3.0 (-7.0 to +13.0)", "0.042"]
+    assert row == ["edt", "25.0", "15 to 35", "0.70", *against]
     assert cells(made["answers"], "greedy")[1] == "**25.0**"
     assert cells(made["answers"], "mean of the seven")[-2:] == ["+1.0 (-9.0 to +11.0)", ""]
     assert cells(made["answers-matched"], "min-p")[-2] == "-2.0 (-12.0 to +8.0)"
@@ -105,6 +110,7 @@ def test_every_number_stands_with_its_method(results, costs):
     assert row[1:3] == ["0.25", "0.125"]
     assert row[-2:] == ["+0.03 (-0.07 to +0.13)", "0.042"]
     assert cells(made["text"], "human")[2] == "0.125"
+    assert cells(made["text"], "human")[8] == "2.50"
     for name in ("answers", "answers-matched", "text", "text-matched", "cost"):
         widths = {line.count("|") for line in made[name].split("\n")}
         assert len(widths) == 1, name

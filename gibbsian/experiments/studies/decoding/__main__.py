@@ -65,7 +65,7 @@ FULL = Size(
     text_block=16,
 )
 QUICK = Size(
-    tuning=10,
+    tuning=12,
     test=4,
     answer=12,
     text_tuning=4,
@@ -140,7 +140,11 @@ def study(options: argparse.Namespace) -> None:
     if len(subjects) <= len(TASKS):
         return
     found = summary(cells, subjects)
-    examples = found.pop("examples")
+    examples, prompts = found.pop("examples"), found.pop("prompts")
+    for subject in subjects:
+        if isinstance(subject, TextSubject) and subject.name in found["subjects"]:
+            human = found["subjects"][subject.name]["human"]
+            human["surprisal"] = round(human_surprisal(writer, subject), 5)
     quick = " --quick" if options.quick else ""
     content = {
         "command": f"python -m gibbsian.experiments.studies.decoding --out {options.out}{quick}",
@@ -152,16 +156,27 @@ def study(options: argparse.Namespace) -> None:
     }
     write_json(out / f"{NAME}.json", content)
     write_atomic(out / f"{NAME}-examples.csv", as_csv(examples))
+    write_atomic(out / f"{NAME}-prompts.csv", as_csv(prompts))
     sys.stderr.write(f"{out / NAME}.json\n")
 
 
-def as_csv(examples: Sequence[Mapping[str, Any]]) -> str:
-    """Continuations as a table."""
+def human_surprisal(writer: Writer, subject: TextSubject) -> float:
+    """Mean surprisal of the human continuations of the test split under the model, nats."""
+    total, number = 0.0, 0
+    for opening in subject.test:
+        logits = writer.expected(opening.prompt, opening.human)
+        taken = logits.log_softmax(dim=-1).gather(1, torch.tensor(opening.human)[:, None])
+        total, number = total - float(taken.sum()), number + len(opening.human)
+    return total / number
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as a table with the columns of all of them."""
     text = io.StringIO()
-    names = [name for name in examples[0] if name != "scores"] if examples else []
-    table = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = csv.DictWriter(text, names, lineterminator="\n")
     table.writeheader()
-    table.writerows(examples)
+    table.writerows(rows)
     return text.getvalue()
 
 

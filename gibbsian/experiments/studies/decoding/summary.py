@@ -149,6 +149,15 @@ def compared(several: Sequence[Found], sign: float) -> dict[str, Any]:
             corrected({n: difference(of((n, "tuned")), best, sign) for n in ENTROPIC})
         ),
         "mean": mean_difference([of((n, "tuned")) for n in ENTROPIC], best, sign).to_json(),
+        # asked after the first look: greedy was the best baseline, colder than any setting
+        "tuned_against_temperature": as_json(
+            corrected(
+                {
+                    n: difference(of((n, "tuned")), of(("temperature", "tuned")), sign)
+                    for n in everything
+                }
+            )
+        ),
         "matched": as_json(
             corrected({n: difference(of((n, "matched")), temperature, sign) for n in everything})
         ),
@@ -242,7 +251,26 @@ def summary(cells: Cells, subjects: Sequence[Subject]) -> dict[str, Any]:
         verdict, why = judge(numbers_of(answers))
         result["verdict"], result["why"] = verdict, why
     result["examples"] = [example for each in found for example in _examples(each)]
+    result["prompts"] = [row for each in found for row in _by_prompt(each)]
     return result
+
+
+def _by_prompt(found: Found) -> list[dict[str, Any]]:
+    """A row for each prompt and score, a column for each method: what intervals are made of."""
+    columns = {f"{name} {mode}": found.by_prompt((name, mode)) for name, mode in found.cells}
+    if isinstance(found.subject, TextSubject):
+        columns["human"] = found.subject.references("test")[: found.prompts]
+    (first, *_) = columns.values()
+    return [
+        {
+            "subject": found.subject.name,
+            "score": score,
+            "prompt": i,
+            **{name: round(rows[i][score], 5) for name, rows in columns.items()},
+        }
+        for score in first[0]
+        for i in range(found.prompts)
+    ]
 
 
 def _examples(found: Found) -> list[dict[str, Any]]:
@@ -254,7 +282,7 @@ def _examples(found: Found) -> list[dict[str, Any]]:
             "mode": mode,
             "prompt": prompts[row["prompt"]],
             "text": row["text"],
-            "scores": row["scores"],
+            **row["scores"],
         }
         for (name, mode), several in found.cells.items()
         for row in several[0]["rows"][:_EXAMPLES]

@@ -1,11 +1,11 @@
 """The entropy of what a policy draws from, which the records of a text do not hold."""
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from transformers import LogitsProcessor
 
 from gibbsian.sampling import AttentionSignals, Decision
 from gibbsian.sampling.policies import Policy, PolicyState
@@ -54,55 +54,50 @@ def best_of(
     return torch.where(equal > 0, p * of_score / torch.where(equal > 0, equal, 1.0), 0.0)
 
 
-@dataclass(kw_only=True, slots=True)
-class Watch:
-    """What was seen of the main rows; continuations that a loop follows in between are not."""
+class Watch(LogitsProcessor):
+    """What is decided on the main rows; continuations that a loop follows in between are not seen.
 
-    entropies: list[Float[Tensor, "batch"]] = field(default_factory=list)
-    """One entry a step."""
-    waiting: bool = True
-    """Whether the next decision is one of the main rows."""
+    As a processor of logits it changes none and keeps the last ones; the decision that follows is
+    one on them.
+    """
 
-    def next_step(self, records: Any = None) -> None:
+    def __init__(self) -> None:
+        self._entropies: list[Tensor] = []
+        self._logits: Tensor | None = None
+        self._waiting = True
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Look at the logits of the main rows."""
+        del input_ids
+        if self._waiting:
+            self._logits = scores
+        return scores
+
+    def see(self, decision: Decision) -> None:
+        """Keep the entropy of the first decision of a step."""
+        if self._waiting and self._logits is not None:
+            filtered = decision.apply(self._logits)
+            self._entropies.append(realised_entropy(decision, self._logits, filtered))
+            self._waiting, self._logits = False, None
+
+    def next_step(self, records: object = None) -> None:
         """To be called behind every step, as the loop's callback."""
         del records
-        self.waiting = True
-
-    def see(self, decision: Decision, logits: Tensor, filtered: Tensor) -> None:
-        """Keep the entropy of a decision of the main rows."""
-        if self.waiting:
-            self.entropies.append(realised_entropy(decision, logits, filtered))
-            self.waiting = False
+        self._waiting = True
 
     def of_rows(self) -> Float[Tensor, "batch steps"]:
-        """All that was seen."""
-        return torch.stack(self.entropies, dim=1)
-
-
-class _WatchedDecision(Decision):
-    """A decision that tells a watch what it does; its rows are ordinary decisions."""
-
-    _watch: Watch
-    _logits: Tensor
-
-    def temper(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        object.__setattr__(self, "_logits", logits)
-        return Decision.temper(self, logits)
-
-    def cut(self, tempered: Tensor) -> Tensor:
-        filtered = Decision.cut(self, tempered)
-        self._watch.see(self, self._logits, filtered)
-        return filtered
+        """The entropies of all steps."""
+        return torch.stack(self._entropies, dim=1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Watched(Policy):
-    """A policy that decides as another does, and lets a watch see the decisions."""
+    """A policy that decides as another does, and shows a watch what it decided."""
 
     policy: Policy
     """The other."""
     watch: Watch
-    """Gets the entropies."""
+    """Sees the decisions."""
 
     def __post_init__(self) -> None:
         """Take the other's names of branches."""
@@ -118,12 +113,10 @@ class Watched(Policy):
         state: PolicyState,
         attention: AttentionSignals | None = None,
     ) -> tuple[Decision, PolicyState]:
-        """The other's decision, watched."""
+        """The other's decision."""
         decision, remembered = self.policy.decide(statistics, state, attention)
-        values = {f.name: getattr(decision, f.name) for f in fields(decision)}
-        watched = _WatchedDecision(**values)
-        object.__setattr__(watched, "_watch", self.watch)
-        return watched, remembered
+        self.watch.see(decision)
+        return decision, remembered
 
     def observe(self, state: PolicyState, surprisal: Float[Tensor, "batch"]) -> PolicyState:
         """The other's."""

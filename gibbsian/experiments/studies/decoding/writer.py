@@ -4,12 +4,12 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorList
 
 from gibbsian._errors import DataError
 from gibbsian.experiments.studies.decoding.watching import Watch, Watched
@@ -119,6 +119,7 @@ class Writer:
             min_new_tokens=length if whole else None,
             pad_token_id=self.tokenizer.pad_token_id,
             return_dict_in_generate=True,
+            logits_processor=LogitsProcessorList([watch]),
             custom_generate=gibbsian_generate,
             policy=Watched(policy=policy, watch=watch),
             seed=torch.cat([row_seeds(seed, len(prompts), "cpu") for seed in seeds]),
@@ -156,8 +157,8 @@ class Writer:
         for record in records:
             actions[record.action] = actions.get(record.action, 0) + 1
 
-        def mean(values: Sequence[float]) -> float:
-            return round(sum(values) / number, 5)
+        def mean(values: Sequence[SupportsFloat]) -> float:
+            return round(sum(map(float, values)) / number, 5)
 
         return Sample(
             tokens=tokens,

@@ -22,7 +22,7 @@ from tests.experiments.inspection import small_models as small
 
 PLAN = Plan(seeds=2)
 LENGTH = 24
-TEXT = " ".join(f"The square of {i} is {i * i}, and it is a truth." for i in range(60))
+TEXT = " ".join(f"The square of {i} is {i * i}, and it is a truth." for i in range(80))
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +33,17 @@ def writer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def subjects(writer):
-    problems = [Problem(question=f"{i} + 1 = ", answer=str(i % 10)) for i in range(9)]
+    problems = [Problem(question=f"{i} + 1 = ", answer=str(i % 10)) for i in range(12)]
     task = TaskSubject(
         name="sums",
-        tuning=problems[:5],
-        test=problems[5:],
+        tuning=problems[:8],
+        test=problems[8:],
         chat=[problem.question for problem in problems],
         length=LENGTH,
         block=2,
     )
     tokenizer = writer.tokenizer
-    tuning, test = novel.openings(tokenizer, 4, 2, LENGTH, TEXT)
+    tuning, test = novel.openings(tokenizer, 5, 2, LENGTH, TEXT)
     judge = KneserNey([tokenizer(TEXT)["input_ids"]], vocabulary=writer.vocabulary)
     starts = [tokenizer(o.prompt)["input_ids"] for o in (*tuning, *test)]
     human = [

@@ -51,6 +51,7 @@ def test_realised_entropy_is_that_of_many_draws():
     frequency = (torch.bincount(result.token, minlength=40).double() / number).tolist()
     watch = Watch()
     watched = Watched(policy=policy, watch=watch)
+    watch(torch.zeros(1, 1), logits)
     step(logits, start(watched, 1, seed=1), policy=watched)
     assert watch.of_rows().item() == pytest.approx(entropy(frequency), abs=0.02)
     # and not that of a plain draw from the filtered logits
@@ -78,6 +79,7 @@ def test_watching_changes_no_token():
         policy = method.policy(method.grid(3)[1], Thresholds())
         watch = Watch()
         watched = Watched(policy=policy, watch=watch)
+        assert watch(torch.zeros(8, 1), logits) is logits
         plain = step(logits, start(policy, 8, seed=4), policy=policy)
         seen = step(logits, start(watched, 8, seed=4), policy=watched)
         assert plain.token.tolist() == seen.token.tolist(), method.name
@@ -85,15 +87,19 @@ def test_watching_changes_no_token():
 
 
 def test_a_watch_sees_main_rows_only():
+    """In between a loop may look at, and decide on, other rows."""
+    torch.manual_seed(6)
     watch = Watch()
-    logits = torch.randn(2, 5)
-    decision = Decision()
-    watch.see(decision, logits, logits)
-    watch.see(decision, logits, logits)
-    assert len(watch.entropies) == 1
-    watch.next_step([])
-    watch.see(decision, logits, logits)
-    assert len(watch.entropies) == 2
+    main, other = torch.randn(2, 2, 5), torch.randn(6, 5)
+    for logits in main:
+        watch(torch.zeros(2, 1), logits)
+        watch.see(Decision())
+        watch(torch.zeros(6, 1), other)
+        watch.see(Decision())
+        watch.see(Decision(temperature=0.1))
+        watch.next_step([])
+    expected = [[entropy(row) for row in rows] for rows in main.softmax(dim=-1).tolist()]
+    torch.testing.assert_close(watch.of_rows(), torch.tensor(expected).T)
 
 
 def test_strengths_at_an_entropy():
