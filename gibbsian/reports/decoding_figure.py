@@ -65,4 +65,4 @@ def _draw_differences(axes: Axes, name: str, found: Mapping[str, Any]) -> None:
     what = "accuracy" if name == "answers" else "minus distance"
     axes.set_title(f"{name}: gain in {what}", fontsize=10)
     axes.legend(fontsize=8)
-    axes.set_xlabel("tuned: best baseline, matched: temperature")
+    axes.set_xlabel("over best baseline, or temperature")
