@@ -22,14 +22,14 @@ def claims_command(
         bool, typer.Option("--list", help="Print ids and statements, and measure nothing.")
     ] = False,
     full: Annotated[
-        bool, typer.Option("--full", help="Full sizes: about 50 minutes instead of one or two.")
+        bool, typer.Option("--full", help="Full sizes: about 75 minutes instead of five.")
     ] = False,
     output: Annotated[
         Path | None,
         typer.Option(help="Results, JSON; by default a new file under runs/. Other claims stay."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Leave the claims alone that --output holds.")
+        bool, typer.Option("--resume", help="Leave alone the claims that --output holds.")
     ] = False,
     seed: Annotated[int, typer.Option(help="The first of the seeds.", min=0)] = 0,
 ) -> None:

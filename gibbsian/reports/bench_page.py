@@ -1,6 +1,8 @@
 """The page of a benchmark's results, its pictures, and README's short table.
 
-python -m gibbsian.reports.bench_page results/bench.json .
+python -m gibbsian.reports.bench_page results/bench.json results/bench-lln.json .
+
+Of a case that several files hold the last one counts: what has changed is measured again by itself.
 """
 
 import argparse
@@ -33,11 +35,41 @@ _SHORT = ("what", "over", "size", "measured", "bar")
 _IN_PAGE = ("contender", "median", "quartiles", "to", "ratio", "bar", "aim", "paper")
 
 
-def command_of(results: Mapping[str, Any]) -> str:
-    """The command of a run with these settings, over all cases."""
+def combined(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Results of several runs as one, with `commands`: a file, its command and number of cases.
+
+    Args:
+        files: results by the path of their file; the last that has a case gives it. Settings and
+            versions are those of the first.
+
+    Raises:
+        DataError: the runs are of several machines.
+    """
+    (first, whole), *others = files.items()
+    commands = [(first, _command(whole, first), len(whole["cases"]))]
+    cases, declared = dict(whole["cases"]), whole["declared"]
+    for file, later in others:
+        if later["machine"] != whole["machine"]:
+            raise DataError(f"A page is made of runs on one machine, got another in {file}.")
+        cases |= later["cases"]
+        declared = later["declared"]
+        names = " ".join(later["cases"])
+        commands.append((file, _command(later, file, names), len(later["cases"])))
+    order = {case["case"]: i for i, case in enumerate(declared)}
+    known = sorted(cases, key=lambda name: order.get(name, len(order)))
+    return {
+        **whole,
+        "cases": {name: cases[name] for name in known},
+        "declared": declared,
+        "commands": commands,
+    }
+
+
+def _command(results: Mapping[str, Any], file: str, cases: str = "") -> str:
+    """The command of a run with these settings; without names over all cases."""
     settings = results["settings"]
     options = " ".join(f"--{name} {settings[name]:g}" for name in ("repeats", "budget", "threads"))
-    return f"gibbsian bench {options} --output results/bench.json"
+    return " ".join(("gibbsian bench", *([cases] if cases else []), options, f"--output {file}"))
 
 
 def bench_page(results: Mapping[str, Any]) -> str:
@@ -45,18 +77,21 @@ def bench_page(results: Mapping[str, Any]) -> str:
     machine, versions = results["machine"], results["versions"]
     settings = results["settings"]
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    file, command, _ = results["commands"][0]
+    files = [found[0] for found in results["commands"]]
     head = f"""# Speed and memory
 
 What each operation of gibbsian costs beside other implementations of the same or of a similar one,
-in one run on one machine. How to read it, and how to run it: [Benchmark](../usage/bench.md).
+each case in one run, on one machine. How to read it, and how to run it:
+[Benchmark](../usage/bench.md).
 
-**Command and file.** `{command_of(results)}`
-writes `results/bench.json`; this page is made from it by
-`python -m gibbsian.reports.bench_page results/bench.json .`
+**Command and file.** `{command}`
+writes `{file}`; this page is made from it by
+`python -m gibbsian.reports.bench_page {" ".join(files)} .`
 
-The flags are the settings of this run: at most {settings["repeats"]} rounds a case, no further
-round of a case after {settings["budget"]:g} seconds (three are always made),
-{settings["threads"]} threads.
+{_again(results["commands"])}The flags are the settings of the run:
+at most {settings["repeats"]} rounds a case, no further round of a case after
+{settings["budget"]:g} seconds (three are always made), {settings["threads"]} threads.
 
 **Machine.** {machine["processor"]}, {machine["cores"]} cores, {machine["system"]}.
 
@@ -77,6 +112,15 @@ round of a case after {settings["budget"]:g} seconds (three are always made),
         *_groups(results),
     ]
     return "\n".join(parts)
+
+
+def _again(commands: list[tuple[str, str, int]]) -> str:
+    """What was measured again, by itself."""
+    return "".join(
+        f"{number} cases were measured again, after changes to what they time, and stand here as\n"
+        f"in `{file}`, by `{command}`\n\n"
+        for file, command, number in commands[1:]
+    )
 
 
 def _not_measured(results: Mapping[str, Any]) -> list[str]:
@@ -128,7 +172,7 @@ def readme_table(results: Mapping[str, Any]) -> str:
     order = "sizes, ratios and bars in the same order"
     return "\n".join(
         (
-            f"`{command_of(results)}` on {bench_title(results)} ({order}):\n",
+            f"`{results['commands'][0][1]}` on {bench_title(results)} ({order}):\n",
             markdown_table(_SHORT, short_rows(results), left=2),
             *_not_measured(results),
         )
@@ -152,7 +196,7 @@ def write_page(results: Mapping[str, Any], root: Path) -> list[Path]:
     """Write the page and its picture, and the table in README.
 
     Args:
-        results: of `gibbsian bench`.
+        results: of `gibbsian bench`, from `combined`.
         root: of the repository.
 
     Raises:
@@ -178,7 +222,9 @@ def write_page(results: Mapping[str, Any], root: Path) -> list[Path]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Write the page of a benchmark's results.")
-    parser.add_argument("results", type=Path, help="results of `gibbsian bench`")
+    parser.add_argument("results", nargs="+", help="results of `gibbsian bench`, within the root")
     parser.add_argument("root", type=Path, help="root of the repository")
     arguments = parser.parse_args()
-    write_page(json.loads(arguments.results.read_text(encoding="utf-8")), arguments.root)
+    root: Path = arguments.root
+    read = {file: json.loads((root / file).read_text("utf-8")) for file in arguments.results}
+    write_page(combined(read), root)

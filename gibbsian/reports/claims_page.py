@@ -28,30 +28,33 @@ def claims_page(results: Mapping[str, Any]) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     head = f"""# Claims
 
-What the sources assert about attention rows, each settled by measurement. A verdict is computed
-from the numbers by a rule that stands with the claim; a verdict against the source is as good as
-one for it. Of {len(claims)} claims: {verdicts}.
+What the sources assert about attention rows and sampling, each settled by measurement. A verdict
+is computed from the numbers by a rule that stands with the claim; a verdict against the source is
+as good as one for it. Of {len(claims)} claims: {verdicts}.
 
-The bounds of the rules were set before the full sizes were run, all but one. Two rules changed
+The bounds of the rules were set before the full sizes were run, all but one. Three rules changed
 after a first quick look: L1's now asks for the moments of real heads too (it asked for the shape
-alone), and L6's tells the range in which the matching line was fitted from all temperatures. One
-was tightened after the first full run: A3's part in n called any exponent below 0.95 "with a
-correction", and the whole claim came out as "holds with a correction". But n^0.84 is not √n, and
-the filters' own scan is linear, as [the study of the filters](pruning.md#verdict-on-a3) had found:
-now no exponent above 0.55 holds, and A3 "does not hold" ([log](LOG.md)).
+alone), L6's tells the range in which the matching line was fitted from all temperatures, and S3's
+leaves out models on which no sampler ever has a benefit (it asked for a falling benefit there
+too). One was tightened after the first full run: A3's part in n called any exponent below 0.95
+"with a correction", and the whole claim came out as "holds with a correction". But n^0.84 is not
+√n, and the filters' own scan is linear, as [the study of the
+filters](pruning.md#verdict-on-a3) had found: now no exponent above 0.55 holds, and A3 "does not
+hold" ([log](LOG.md)).
 
 **Command and file.** `{results["command"]} --output results/claims.json` writes
 `results/claims.json`; this page and its pictures are made from it by
 `python -m gibbsian.reports.claims_page results/claims.json .`
 Measured on {machine["processor"]}, {machine["cores"]} cores; no number here is a time, and A3's
 exponents of times are those of another run (results/pruning-times.json).
-`gibbsian claims` alone measures the same at quick sizes, in a minute or two.
+`gibbsian claims` alone measures the same at quick sizes, in about five minutes.
 
 **Versions.** {packages}.
 
 Intervals are of 95 %, Student's, over what the last column of each table of numbers says; those of
-A3's heads, and of its times, are from resampling them; those of rank correlations are cut to
-[-1, 1].
+A3's heads, and of its times, and of what is said to be resampled, are from resampling them; those
+of rank correlations are cut to [-1, 1]. What S1, S2 and S3 mean for who samples stands on
+[a page of its own](sampling.md).
 
 ## Summary
 """

@@ -22,13 +22,14 @@ from gibbsian.reports.bench_page import (
     PAGE,
     README,
     bench_page,
+    combined,
     readme_table,
     replace_between,
     write_page,
 )
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "results" / "bench.json"
+RESULTS = ("results/bench.json", "results/bench-lln.json")
 TITLES = [column.title for column in BENCH_COLUMNS]
 
 
@@ -72,6 +73,7 @@ def results():
         "machine": {"processor": "A processor", "cores": 2, "system": "Linux x86_64"},
         "versions": {"python": "3.11.7", "torch": "2.13.0"},
         "declared": [],
+        "commands": [("results/bench.json", "gibbsian bench --repeats 9", 5)],
         "cases": {
             "aes-64": case(
                 "AES forward", 64, {"AES": timed(0.004), "SDPA": timed(0.005)}, [ratio(0.8)],
@@ -277,9 +279,32 @@ def test_readme_has_the_place_for_the_table():
     assert "a table\n" in replace_between((ROOT / README).read_text(), "a table\n")
 
 
-@pytest.mark.skipif(not RESULTS.exists(), reason="no full run is committed yet")
+def test_of_a_case_measured_twice_the_last_one_counts(results):
+    later = copy.deepcopy(results)
+    later["cases"] = {"aes-64": later["cases"]["aes-64"], "new-64": later["cases"]["bad-64"]}
+    later["cases"]["aes-64"]["contenders"]["AES"]["seconds"]["median"] = 0.003
+    later["settings"]["repeats"] = 15
+    later["declared"] = [{"case": "new-64"}, {"case": "aes-64"}, {"case": "aes-128"}]
+    both = combined({"results/a.json": results, "results/b.json": later})
+    assert list(both["cases"])[:3] == ["new-64", "aes-64", "aes-128"]
+    assert set(both["cases"]) == {*results["cases"], "new-64"}
+    assert both["cases"]["aes-64"]["contenders"]["AES"]["seconds"]["median"] == 0.003
+    assert both["declared"] == later["declared"]
+    assert both["commands"][1] == (
+        "results/b.json",
+        "gibbsian bench aes-64 new-64 --repeats 15 --budget 60 --threads 2 --output results/b.json",
+        2,
+    )
+    page = bench_page(both)
+    assert "bench_page results/a.json results/b.json .`" in page
+    assert "2 cases were measured again" in page
+    later["machine"]["cores"] = 64
+    with pytest.raises(DataError, match="one machine, got another in b"):
+        combined({"a": results, "b": later})
+
+
 def test_what_is_committed_is_what_the_results_give():
-    results = json.loads(RESULTS.read_text())
+    results = combined({file: json.loads((ROOT / file).read_text()) for file in RESULTS})
     assert (ROOT / PAGE).read_text() == bench_page(results)
     readme = (ROOT / README).read_text()
     assert replace_between(readme, readme_table(results)) == readme

@@ -381,20 +381,26 @@ def judge(numbers: Numbers) -> Judgement:
     for what, sign in (("log p", 1), ("loss", -1), ("covered", 1)):
         for name in FREE:
             start = f"{_WORDS[what]}, {name} minus {RIVAL}, "
-            for label in (n for n in numbers if n.startswith(start)):
-                e = numbers[label]
-                said = f"{name} ({what}, {label.removeprefix(start)}: {e.value:+.3f})"
-                if max(sign * e.low, sign * e.high) < 0:
-                    worse.append(said)
-                elif min(sign * e.low, sign * e.high) > 0:
-                    better.append(said)
-                else:
-                    even += 1
+            found = [e for label, e in numbers.items() if label.startswith(start)]
+            lost = [e.value for e in found if max(sign * e.low, sign * e.high) < 0]
+            won = [e.value for e in found if min(sign * e.low, sign * e.high) > 0]
+            even += len(found) - len(lost) - len(won)
+            worse += _said(name, what, lost, len(found))
+            better += _said(name, what, won, len(found))
     why += (
         f" Against min-p, worse: {', '.join(worse) or 'never'}; better: "
-        f"{', '.join(better) or 'never'}; {even} without a difference."
+        f"{', '.join(better) or 'never'}; {even} comparisons without a difference."
     )
     return ("holds with a correction" if worse else "holds"), why
+
+
+def _said(name: str, what: str, differences: list[float], of: int) -> list[str]:
+    """One entry for all levels of a comparison, or none."""
+    if not differences:
+        return []
+    low, high = min(differences), max(differences)
+    span = f"{low:+.3f}" if len(differences) == 1 else f"{low:+.3f} to {high:+.3f}"
+    return [f"{name} in {what} ({span}; {len(differences)} of {of} levels)"]
 
 
 RULE = (

@@ -6,12 +6,15 @@ from gibbsian._errors import ArgumentError
 from gibbsian.experiments.claims import (
     correlators,
     cost,
+    free_energy,
     freezing,
     heating,
     interpolation,
     kernels,
+    known_truth,
     lognormal,
     matching,
+    redundancy,
     response,
     signs,
     spectra,
@@ -34,6 +37,9 @@ _CLAIMS = (
     matching.LINEAR,
     kernels.CLAIM,
     matching.MATCHED,
+    free_energy.CLAIM,
+    redundancy.CLAIM,
+    known_truth.CLAIM,
 )
 
 

@@ -5,7 +5,10 @@ import pytest
 from gibbsian.experiments.claims import all_claims
 from gibbsian.experiments.claims.cost import DECODING, SOURCE
 from gibbsian.experiments.claims.heads import MODELS
+from gibbsian.experiments.claims.imperfect import KINDS
 from gibbsian.experiments.claims.kernels import OTHERS
+from gibbsian.experiments.claims.known_truth import DRIVEN, JUDGED
+from gibbsian.experiments.claims.redundancy import LEVELS, POLICIES
 from tests.experiments.claims.estimates import near
 
 HOLDS, CORRECTED, FAILS = "holds", "holds with a correction", "does not hold"
@@ -171,6 +174,50 @@ def l9(variance=1.0, distance=0.02):
     return numbers
 
 
+def s1(*, identity=1e-13, slope=1e-9, moved=0.0, log_p=0.0, loss=0.0, covered=0.0):
+    numbers = {
+        "F - (U - T S), nats": near(identity),
+        "how far F lies outside [E₀ - T log n, E₀], nats": near(0.0),
+        "S + dF/dT, nats": near(slope),
+        "share of rows whose optimum differs at T = 0.01": near(moved),
+    }
+    for name in ("pool", "target entropy", "capped entropy", "temperature"):
+        # the last is no sampler of the claim's
+        off = 5.0 if name == "temperature" else 0.0
+        start = f"{name} minus min-p, 0.6 S"
+        words = "expected log-probability under the model, nats"
+        numbers[f"{words}, {start}"] = near(log_p - off, 0.01)
+        numbers[f"held-out loss, nats, {start}"] = near(loss + off, 0.01)
+    numbers["share of true next tokens in the pool, pool minus min-p, 5 tokens"] = near(
+        covered, 0.01
+    )
+    return numbers
+
+
+def s2(after=0.9, before=0.9, aes=None):
+    numbers = {}
+    for policy in POLICIES:
+        for level in LEVELS:
+            if policy == "quadrant" and level != "as quadrant":
+                continue
+            there, back = aes if aes and policy == "aes" else (after, before)
+            numbers[f"redundancy of {policy} given min-p, {level}"] = near(there, 0.01)
+            numbers[f"redundancy of min-p given {policy}, {level}"] = near(back, 0.01)
+    return numbers
+
+
+def s3(most=0.2, left=0.01, share=0.1, without=()):
+    numbers = {}
+    for kind in KINDS:
+        for m in JUDGED:
+            of = f"{DRIVEN}, {m}, {kind}"
+            found = 0.004 if kind in without else most
+            numbers[f"largest benefit, {of}"] = near(found, 0.003)
+            numbers[f"benefit left at the best model, of the largest, {of}"] = near(left, 0.01)
+            numbers[f"share at the best model, of the largest, {of}"] = near(share, 0.01)
+    return numbers
+
+
 CASES = [
     ("A1", a1(), HOLDS),
     ("A1", a1(exponent=0.905), FAILS),
@@ -232,6 +279,27 @@ CASES = [
     ("L9", l9(variance=1.095), CORRECTED),
     ("L9", l9(distance=0.045), CORRECTED),
     ("L9", l9(distance=0.4), FAILS),
+    ("S1", s1(), HOLDS),
+    ("S1", s1(log_p=0.02, loss=-0.02, covered=0.02), HOLDS),
+    ("S1", s1(log_p=-0.02), CORRECTED),
+    ("S1", s1(loss=0.02), CORRECTED),
+    ("S1", s1(covered=-0.02), CORRECTED),
+    ("S1", s1(identity=1e-6), FAILS),
+    ("S1", s1(slope=1e-3), FAILS),
+    ("S1", s1(moved=0.01), FAILS),
+    ("S2", s2(), HOLDS),
+    ("S2", s2(after=0.805), CORRECTED),
+    ("S2", s2(before=0.5), CORRECTED),
+    ("S2", s2(after=0.2, before=0.3, aes=(0.9, 0.9)), CORRECTED),
+    ("S2", s2(after=0.2, before=0.3, aes=(0.9, 0.5)), FAILS),
+    ("S2", s2(after=0.2, before=0.3), FAILS),
+    ("S3", s3(), HOLDS),
+    ("S3", s3(left=0.095), CORRECTED),
+    ("S3", s3(share=0.6), CORRECTED),
+    ("S3", s3(without=KINDS[1:]), CORRECTED),
+    ("S3", s3(left=0.6), FAILS),
+    ("S3", s3(left=0.6, without=KINDS[1:]), FAILS),
+    ("S3", s3(without=KINDS), "undecided"),
 ]
 
 

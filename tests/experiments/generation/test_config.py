@@ -1,6 +1,5 @@
 """Settings that are refused before anything is loaded."""
 
-
 import pytest
 
 from gibbsian._errors import ArgumentError
