@@ -8,7 +8,12 @@ from gibbsian.reports.table import Column
 Results = Mapping[str, Any]
 
 
-_KINDS = {"mean": "mean over", "largest": "largest of", "resampled": "resampled over"}
+_KINDS = {
+    "mean": "mean over",
+    "largest": "largest of",
+    "resampled": "resampled over",
+    "p-value": "p-value over",
+}
 
 
 def _cell(name: str) -> Any:

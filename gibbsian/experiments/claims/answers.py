@@ -31,6 +31,7 @@ def numbers_of(answers: Mapping[str, Any]) -> dict[str, Estimate]:
             high=found["high"],
             count=count,
             over="problems",
+            kind="resampled",
         )
 
     numbers = {_MEAN: estimate(answers["mean"])}

@@ -20,8 +20,8 @@ class Estimate:
     over: str = "seeds"
     """What the repetitions are: seeds, heads, layers."""
     kind: str = "mean"
-    """"mean" (Student's t interval), "resampled" (bootstrap interval), or "largest": the largest of
-    all, and its range."""
+    """"mean" (Student's t interval), "resampled" (bootstrap interval), "largest" (the largest of
+    all, and its range), or "p-value" (no interval)."""
 
 
 def mean_of(values: Sequence[SupportsFloat], over: str = "seeds") -> Estimate:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from gibbsian._errors import ArgumentError
 from gibbsian.experiments.claims import (
+    answers,
     correlators,
     cost,
     free_energy,
@@ -40,6 +41,7 @@ _CLAIMS = (
     free_energy.CLAIM,
     redundancy.CLAIM,
     known_truth.CLAIM,
+    answers.CLAIM,
 )
 
 

@@ -218,6 +218,15 @@ def s3(most=0.2, left=0.01, share=0.1, without=()):
     return numbers
 
 
+def s4(advantage=0.1, p=0.01, matched=0.1, mean=0.05):
+    return {
+        "mean advantage as tuned": near(mean, 0.02),
+        "advantage as tuned, edt": near(advantage, 0.02),
+        "corrected p of it, edt": near(p),
+        "advantage at matched entropy, edt": near(matched, 0.02),
+    }
+
+
 CASES = [
     ("A1", a1(), HOLDS),
     ("A1", a1(exponent=0.905), FAILS),
@@ -300,6 +309,11 @@ CASES = [
     ("S3", s3(left=0.6), FAILS),
     ("S3", s3(left=0.6, without=KINDS[1:]), FAILS),
     ("S3", s3(without=KINDS), "undecided"),
+    ("S4", s4(), HOLDS),
+    ("S4", s4(matched=0.0), CORRECTED),
+    ("S4", s4(p=0.06, mean=-0.02), FAILS),
+    ("S4", s4(p=0.06), "undecided"),
+    ("S4", s4(advantage=-0.1, mean=-0.02), FAILS),
 ]
 
 
