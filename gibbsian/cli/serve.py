@@ -41,7 +41,7 @@ def serve_command(
         os.environ[POLICY_VARIABLE] = policy
     default_policy()
     for option in given:
-        if option.partition("=")[0].replace("_", "-") in {"--speculative-config", "-sc"}:
+        if option.replace("_", "-").startswith(("--spec", "-sc")):
             raise ArgumentError(
                 f"`{option}` cannot be served with policies: some of vLLM's runners leave plug-ins "
                 "out with speculative decoding, in silence. Use `vllm serve` for it."

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gibbsian._errors import ArgumentError
 from gibbsian.sampling import SamplerState, start, step
-from gibbsian.sampling.policies import Policy, PolicyState, policy_from_config, policy_from_text
+from gibbsian.sampling.policies import Policy, PolicyState, config_from_text, policy_from_config
 from gibbsian.sampling.stream import row_seeds
 from gibbsian.statistics import row_statistics
 
@@ -26,6 +26,7 @@ SEED = "gibbsian_seed"
 _PREFIX = "gibbsian"
 _FEWEST_STATES = 8
 _MOST_STATES = 1 << 31
+_LARGEST = 1e6
 _MOST_CANDIDATES = 100
 """Each is a number drawn and a token looked at, for every row and step."""
 _MISFITS = (
@@ -106,7 +107,7 @@ def filter_rows(
 
     Args:
         logits: of the next tokens. Rows without a request are not touched, the others are
-            overwritten; a row with a NaN gets some token.
+            overwritten. A row with a NaN gets some token if it is drawn here, else it stays NaN.
         requests: whose row it is. A request has one row at most.
         taken: the token that the sequence went on with after the last call with its request; None
             = it begins.
@@ -125,7 +126,11 @@ def filter_rows(
         group = [request for i in members if (request := requests[i]) is not None]
         index = torch.tensor(members, device=logits.device)
         handle = _drawn if group[0].seed is not None else _filtered
-        logits[index] = handle(logits[index], group, [taken[i] for i in members]).to(logits.dtype)
+        kept = handle(logits[index], group, [taken[i] for i in members])
+        if logits.dtype.itemsize < kept.dtype.itemsize:
+            # a cold row may be too large for half precision; its largest score is as good as 0
+            kept = kept - kept.amax(dim=-1, keepdim=True)
+        logits[index] = kept.to(logits.dtype)
     return logits
 
 
@@ -201,12 +206,24 @@ def _policy(asked: Any) -> Policy:
                 f"`{POLICY}` must be JSON if it begins with a brace: {error}."
             ) from None
     if isinstance(asked, str):
-        return policy_from_text(asked)
+        asked = config_from_text(asked)
     if isinstance(asked, Mapping):
+        _check_plain(POLICY, asked)
         return policy_from_config(asked)
     raise ArgumentError(
         f"`{POLICY}` must be NAME, NAME:OPTION=VALUE,... or a JSON object, got {asked!r}."
     )
+
+
+def _check_plain(name: str, value: Any) -> None:
+    """A list would be one number a row, and a size would be allocated before it is refused."""
+    if isinstance(value, Mapping):
+        for key, option in value.items():
+            _check_plain(str(key), option)
+    elif isinstance(value, list | tuple):
+        raise ArgumentError(f"`{name}` must be one value in a request, got a list.")
+    elif isinstance(value, int | float) and abs(value) > _LARGEST:
+        raise ArgumentError(f"`{name}` must be at most {_LARGEST:g} in a request, got {value}.")
 
 
 def _check_fit(policy: Policy, states: int | None) -> None:

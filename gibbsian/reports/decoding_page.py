@@ -21,6 +21,9 @@ _AGAINST = {"tuned": ("tuned temperature", "the best baseline"), "matched": ("te
 Results = Mapping[str, Any]
 
 _TEXT = "text"
+_TEMPERATURE = "temperature"
+_CLOSE = 0.1
+"""Relative: a setting whose entropy is further from the one asked for is marked."""
 _SCORES = ("judge", "repeated_4_grams", "compressed", "distinct_2_grams", "loops")
 _FORKS = {"branch": 9, "resample": 3}
 """Rows that the model reads besides at one such token: 3 continuations of 4 tokens, 3 draws."""
@@ -29,11 +32,12 @@ _FORKS = {"branch": 9, "resample": 3}
 def tables(results: Results, costs: Results) -> dict[str, str]:
     """Markdown of every table of the page, by its name there."""
     comparisons = results["comparisons"]
-    made: dict[str, str] = {"setup": _setup(results)}
+    made: dict[str, str] = {"setup": _setup(results), "budget": _budget(results)}
     if "answers" in comparisons:
         made["verdict"] = f"**S4 {results['verdict']}.** {results['why']}"
         made["answers"] = _answers(results, "tuned")
         made["answers-matched"] = _answers(results, "matched")
+        made["matched"] = _matched(results)
     if _TEXT in comparisons:
         made["text"] = _text(results, "tuned")
         made["text-matched"] = _text(results, "matched")
@@ -74,6 +78,80 @@ def _setup(results: Results) -> str:
         f"{results['model']}. {'; '.join(parts)}; {results['size']['seeds']} continuations of each "
         f"(greedy: one). {machine['processor']}, one thread. {packages}."
     )
+
+
+def _budget(results: Results) -> str:
+    """Entropies asked for, found at the settings, and realised on the tuning split."""
+    subjects = results["subjects"]
+    found = {name: subject["levels"]["methods"] for name, subject in subjects.items()}
+    asked = [f"{name} {e:.2f}" for name, s in subjects.items() for e in s["levels"]["targets"]]
+    rows, marked, off = [], 0, {}
+    for method in next(iter(found.values())):
+        row = [method]
+        for name, subject in subjects.items():
+            given, levels = found[name][method], subject["levels"]
+            several = zip(
+                levels["targets"],
+                given["entropies"],
+                given["reached"],
+                subject["tuning"][method]["entropies"],
+                strict=True,
+            )
+            for target, entropy, reached, realised in several:
+                apart = entropy / target - 1
+                mark = "†" if not reached else "*" if abs(apart) > _CLOSE else ""
+                marked += bool(mark)
+                off.setdefault(name, []).append(apart)
+                row.append(f"{entropy:.2f}{mark} / {realised:.2f}")
+        rows.append(row)
+    spans = "; ".join(
+        f"{name} {100 * min(several):+.0f} to {100 * max(several):+.0f} %"
+        for name, several in off.items()
+    )
+    total = sum(map(len, off.values()))
+    return (
+        f"Off what was asked for, along the contexts: {spans}; {total - marked} of {total} "
+        f"settings within {100 * _CLOSE:.0f} %.\n\n" + _table(["method", *asked], rows)
+    )
+
+
+def _matched(results: Results) -> str:
+    """How far apart the entropies of methods are that are called roughly matched."""
+    said = []
+    for name, subject in results["subjects"].items():
+        realised = {
+            method: modes["matched"]["realised_entropy"]
+            for method, modes in subject["methods"].items()
+            if "matched" in modes
+        }
+        low, high = min(realised.values()), max(realised.values())
+        said.append(f"{name} {low:.2f} to {high:.2f} (temperature {realised[_TEMPERATURE]:.2f})")
+    return f"Realised on the test split: {'; '.join(said)}."
+
+
+def _by_entropy(subject: Results, name: str) -> float | None:
+    """What a gap in entropy from matched temperature is worth, in the score.
+
+    Temperature's own scores at its two strengths on the test split lie on a line; None where they
+    have one entropy.
+    """
+    methods = subject["methods"]
+    here, there = methods[_TEMPERATURE]["matched"], methods[_TEMPERATURE]["tuned"]
+    run = there["realised_entropy"] - here["realised_entropy"]
+    if run == 0:
+        return None
+    gap = methods[name]["matched"]["realised_entropy"] - here["realised_entropy"]
+    return float((there["score"] - here["score"]) / run * gap)
+
+
+def _mean_by_entropy(
+    subjects: Sequence[Results], name: str, written: Callable[[float], str]
+) -> str:
+    several = [_by_entropy(subject, name) for subject in subjects]
+    known = [value for value in several if value is not None]
+    if name == _TEMPERATURE or len(known) < len(several):
+        return ""
+    return written(sum(known) / len(known))
 
 
 def _with_p(titles: Sequence[str]) -> list[str]:
@@ -123,13 +201,18 @@ def _answers(results: Results, mode: str) -> str:
             ]
         if mode == "tuned":
             row += _compared(comparison["tuned_against_temperature"], name, _points)
-        rows.append([*row, *_compared(comparison[mode], name, _points)])
+        row += _compared(comparison[mode], name, _points)
+        if mode == "matched":
+            several = [results["subjects"][task] for task in tasks]
+            row.append(_mean_by_entropy(several, name, lambda x: f"{100 * x:+.1f}"))
+        rows.append(row)
     if mode == "tuned":
         blank = [""] * (3 * len(tasks) + 2)
         rows.append(["mean of the seven", *blank, _points(comparison["mean"]), ""])
     columns = [c for task in tasks for c in (f"{task}, %", "95 %", "entropy")]
     against = [f"against {what}, points" for what in _AGAINST[mode]]
-    return _table(["method", *columns, *_with_p(against)], rows)
+    more = ["of it by the entropy"] if mode == "matched" else []
+    return _table(["method", *columns, *_with_p(against), *more], rows)
 
 
 def _text(results: Results, mode: str) -> str:
@@ -155,10 +238,14 @@ def _text(results: Results, mode: str) -> str:
                 *_compared(comparison[mode], name, _apart),
             ]
         )
+        if mode == "matched":
+            # a smaller distance is better
+            rows[-1].append(_mean_by_entropy([found], name, lambda x: f"{-x:+.2f}"))
     human = found["human"]
-    seen = [f"{human[score]:.3f}" for score in _SCORES]
-    blank = [""] * (1 + 2 * len(_AGAINST[mode]))
-    rows.append(["human", "0", *seen, "", f"{human['surprisal']:.2f}", *blank])
+    own = [f"{human[score]:.3f}" for score in _SCORES]
+    more = ["of it by the entropy"] if mode == "matched" else []
+    blank = [""] * (1 + 2 * len(_AGAINST[mode]) + len(more))
+    rows.append(["human", "0", *own, "", f"{human['surprisal']:.2f}", *blank])
     against = [f"against {what}" for what in _AGAINST[mode]]
     titles = [
         "method",
@@ -172,6 +259,7 @@ def _text(results: Results, mode: str) -> str:
         "surprisal",
         "entropy",
         *_with_p(against),
+        *more,
     ]
     return _table(titles, rows)
 

@@ -98,7 +98,16 @@ def test_a_bad_policy_is_refused_before_vllm_starts(monkeypatch, capsys):
     assert POLICY_VARIABLE in refused(monkeypatch, capsys, "model")
 
 
-@pytest.mark.parametrize("option", ["--speculative-config={}", "--speculative_config", "-sc"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--speculative-config={}",
+        "--speculative_config",
+        "--speculative-config.method",
+        "--speculative-conf",
+        "-sc",
+    ],
+)
 def test_speculative_decoding_is_refused(monkeypatch, capsys, option):
     assert "speculative" in refused(monkeypatch, capsys, "model", "--", option, "{}")
 

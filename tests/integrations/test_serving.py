@@ -113,7 +113,10 @@ def test_parameters():
             {"gibbsian_policy": {"name": "fixed", "temperature": "hot"}},
             "`temperature` must be a list or a number, got 'hot'",
         ),
-        ({"gibbsian_policy": {"name": "fixed", "temperature": [1, 2]}}, "each of the 1 rows"),
+        (
+            {"gibbsian_policy": {"name": "fixed", "temperature": [1, 2]}},
+            "must be one value in a request",
+        ),
         (
             {"gibbsian_policy": {"name": "fixed", "top_k": 2.5}},
             "`top_k` must be a list or an integer or null, got 2.5",
@@ -156,6 +159,32 @@ def test_parameters_that_are_refused_before_they_reach_the_engine(parameters, me
 def test_what_would_end_the_engine_is_refused_before_it_gets_there(policy):
     with pytest.raises(ArgumentError, match=r"^`"):
         request_from_parameters({"gibbsian_policy": json.dumps(policy)})
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"name": "mirostat", "target": [[1.0]]}, "`target` must be one value in a request"),
+        ({"name": "fixed", "temperature": 10**20}, "`temperature` must be at most 1e.06 in a req"),
+        ({"name": "aes", "schedule": {"name": "learnable_ramp", "num_heads": 10**9}}, "`num_heads"),
+        (
+            {"name": "aes", "schedule": {"name": "constant", "zeta": [0.5] * 4}},
+            "`zeta` must be one",
+        ),
+        ("aes:schedule=learnable_ramp,num_heads=1e9", "`num_heads` must be at most"),
+        ("edt:temperature=1e39", "`temperature` must be at most"),
+    ],
+)
+def test_options_of_a_request_are_plain_numbers_of_a_sane_size(asked, message):
+    with pytest.raises(ArgumentError, match=message):
+        request_from_parameters({"gibbsian_policy": asked})
+
+
+def test_a_cold_row_in_half_precision_stays_finite():
+    logits = torch.tensor([[20.0, 19.9, 0.0]], dtype=torch.float16)
+    request = request_from_parameters({"gibbsian_policy": "fixed:temperature=0.0002"})
+    left = filter_rows(logits.clone(), [request], [None])
+    assert left.softmax(dim=-1).tolist() == [[1.0, 0.0, 0.0]]
 
 
 def test_a_token_to_insert_must_be_in_the_vocabulary():

@@ -47,6 +47,14 @@ def subject(scores, human=None):
         "prompts": 5,
         "best_baseline": "greedy",
         "methods": methods,
+        "levels": {
+            "targets": [0.2, 0.5],
+            "methods": {
+                name: {"entropies": [0.21, 0.4], "reached": [True, name != "quadrant"]}
+                for name in METHODS
+                if name != "greedy"
+            },
+        },
         "tuning": {
             "greedy": {"qualities": [0.4]},
             **{
@@ -104,16 +112,42 @@ def test_every_number_stands_with_its_method(results, costs):
     assert row == ["edt", "25.0", "15 to 35", "0.70", *against]
     assert cells(made["answers"], "greedy")[1] == "**25.0**"
     assert cells(made["answers"], "mean of the seven")[-2:] == ["+1.0 (-9.0 to +11.0)", ""]
-    assert cells(made["answers-matched"], "min-p")[-2] == "-2.0 (-12.0 to +8.0)"
+    assert cells(made["answers-matched"], "min-p")[-3] == "-2.0 (-12.0 to +8.0)"
     assert "| greedy |" not in made["answers-matched"]
     row = cells(made["text"], "edt")
     assert row[1:3] == ["0.25", "0.125"]
     assert row[-2:] == ["+0.03 (-0.07 to +0.13)", "0.042"]
     assert cells(made["text"], "human")[2] == "0.125"
     assert cells(made["text"], "human")[8] == "2.50"
-    for name in ("answers", "answers-matched", "text", "text-matched", "cost"):
-        widths = {line.count("|") for line in made[name].split("\n")}
+    for name in ("answers", "answers-matched", "text", "text-matched", "cost", "budget"):
+        widths = {line.count("|") for line in made[name].split("\n") if line.startswith("|")}
         assert len(widths) == 1, name
+
+
+def test_settings_that_missed_what_was_asked_for_are_marked(results, costs):
+    made = tables(results, costs)["budget"]
+    said = "sums -20 to +5 %; text -20 to +5 %; 10 of 20 settings within 10 %."
+    assert made.split("\n")[0].endswith(said)
+    assert "| method | sums 0.20 | sums 0.50 | text 0.20 | text 0.50 |" in made
+    assert cells(made, "edt")[1:3] == ["0.21 / 0.10", "0.40* / 0.50"]
+    assert cells(made, "quadrant")[1:3] == ["0.21 / 0.10", "0.40† / 0.50"]
+
+
+def test_what_a_gap_in_entropy_is_worth_stands_beside_the_difference(results, costs):
+    for subject, score in (("sums", 0.45), ("text", 0.05)):
+        methods = results["subjects"][subject]["methods"]
+        # the line: from 0.7 nats and 0.25 to 0.2 nats and the score
+        methods["temperature"]["tuned"] |= {"realised_entropy": 0.2, "score": score}
+        methods["edt"]["matched"]["realised_entropy"] = 0.6
+    made = tables(results, costs)
+    # 0.4 a nat fewer, over 0.1 nats
+    assert cells(made["answers-matched"], "edt")[-1] == "+4.0"
+    assert cells(made["text-matched"], "edt")[-1] == "+0.04"
+    assert cells(made["text-matched"], "temperature")[-1] == ""
+    assert made["matched"].startswith("Realised on the test split: sums 0.60 to 0.70 (temperature")
+    # without a line nothing is said
+    results["subjects"]["sums"]["methods"]["temperature"]["tuned"]["realised_entropy"] = 0.7
+    assert cells(tables(results, costs)["answers-matched"], "edt")[-1] == ""
 
 
 def test_forks_are_counted_in_rows_read(results, costs):

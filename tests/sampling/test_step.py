@@ -209,3 +209,15 @@ def test_bad_descriptions_are_one_line_errors(config, message):
     with pytest.raises(ArgumentError, match=message) as raised:
         policies.policy_from_config(config)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("temperature", [1e20, 1e39, 1e300])
+def test_a_huge_temperature_is_uniform(temperature):
+    logits = torch.tensor([[30.0, -torch.inf, 0.0, -30.0]])
+    per_row = policies.Fixed(temperature=torch.tensor([temperature], dtype=torch.float64))
+    for policy in (policies.Fixed(temperature=temperature), per_row):
+        decision, _ = policy.decide(row_statistics(logits), policy.start(1, "cpu"))
+        found = decision.apply(logits).softmax(dim=-1)
+        torch.testing.assert_close(found, torch.tensor([[1, 0, 1, 1]]) / 3)
+        _, _, info = step(logits, start(policy, 1, seed=1), policy=policy)
+        assert int(info.kept) == 3

@@ -93,9 +93,9 @@ def measure(size: Size, seed: int) -> Measured:
 RULE = (
     "On accuracy, differences paired by problem, tasks weighted equally. Holds if a policy driven "
     "by entropy, tuned, is better than the best tuned baseline (p < 0.05, corrected by Holm over "
-    "the seven) and at matched entropy better than temperature (lower end above 0); with a "
-    "correction if only the first. Does not hold if none is better and the mean advantage of the "
-    "seven is below two points (upper end); otherwise undecided."
+    "the seven) and, at an entropy matched on the tuning split, better than temperature (lower end "
+    "above 0); with a correction if only the first. Does not hold if none is better and the mean "
+    "advantage of the seven is below two points (upper end); otherwise undecided."
 )
 
 CLAIM = Claim(
@@ -103,7 +103,8 @@ CLAIM = Claim(
     statement="Decoding driven by entropy and varentropy improves answers",
     source="Entropix (xjdr 2024)",
     how="SmolLM2 on tasks with answers that can be checked: greedy, temperature, top-p, min-p "
-    "against seven policies, four settings of equal entropy each, tuned on other problems.",
+    "against seven policies, four settings each, aimed at equal entropies, tuned on other "
+    "problems.",
     rule=RULE,
     paper="Better reasoning is claimed; no controlled numbers were published.",
     measure=measure,

@@ -22,7 +22,7 @@ from gibbsian.experiments.claims.next_tokens import (
     passages,
     read_window,
 )
-from gibbsian.experiments.claims.parts import part, told
+from gibbsian.experiments.claims.parts import kept_part, report_progress
 from gibbsian.experiments.claims.picture import Panel, Picture, Series, floats
 from gibbsian.experiments.claims.samplers import Sampler, distance, entropies, followed, matched
 from gibbsian.sampling.filters import Epsilon, MinP, Temperature
@@ -190,12 +190,12 @@ def measure(size: Size, seed: int) -> Measured:
     found = passages(num_read, num_written, seed)
     tuning, held_out = found[0::2], found[1::2]
     total = len(held_out) + 1
-    told(0, total)
-    knobs = part("knobs", lambda: _knobs(tuning, every))
+    report_progress(0, total)
+    knobs = kept_part("knobs", lambda: _knobs(tuning, every))
     windows = []
     for i, passage in enumerate(held_out):
-        told(i + 1, total)
-        windows.append(part(f"window-{i}", partial(_window, passage, knobs)))
+        report_progress(i + 1, total)
+        windows.append(kept_part(f"window-{i}", partial(_window, passage, knobs)))
     return _summarised(windows, knobs, scale, seed)
 
 
@@ -409,9 +409,10 @@ RULE = (
     "least energy. Holds if besides no sampler made of the free energy (pool, target entropy, "
     "capped entropy) is worse than min-p at any level: in expected log-probability under the model "
     "and in held-out loss at equal mean entropy, or, for the pool, in true next tokens covered at "
-    "equal mean size. Worse: the interval of the paired difference lies on that side of 0. With a "
-    "correction if the identities hold but a sampler is worse somewhere: then they are true, and "
-    "no reason to prefer it."
+    "equal mean size. Worse: the interval of the paired difference lies on that side of 0, "
+    "one by one, without a correction for the 27 comparisons. With a correction if the "
+    "identities hold but a sampler is worse somewhere: then they are true, and no reason to prefer "
+    "it."
 )
 
 CLAIM = Claim(

@@ -28,7 +28,7 @@ from gibbsian.experiments.claims.intervals import (
     rank_correlation,
     resampled,
 )
-from gibbsian.experiments.claims.parts import part, told
+from gibbsian.experiments.claims.parts import kept_part, report_progress
 from gibbsian.experiments.claims.picture import Panel, Picture, Series, floats
 from gibbsian.experiments.claims.samplers import Family, families
 from gibbsian.experiments.claims.truths import SOURCES, TOKENS, Array, Source
@@ -182,9 +182,9 @@ def measure(size: Size, seed: int) -> Measured:
     total = copies * len(SOURCES)
     for copy in range(copies):
         for number, kind in enumerate(SOURCES):
-            told(len(runs), total)
+            report_progress(len(runs), total)
             name = f"source-{number}-{copy}"
-            found = part(name, partial(_looked_at, number, size, seed + copy))
+            found = kept_part(name, partial(_looked_at, number, size, seed + copy))
             by_kind: dict[str, list[Found]] = {k: [] for k in KINDS}
             for of, model in found:
                 by_kind[of].append(model)

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from gibbsian.experiments.claims.heads import ModelName, language_model
-from gibbsian.experiments.claims.parts import part
+from gibbsian.experiments.claims.parts import kept_part
 from gibbsian.experiments.pretrained import smollm2_folder
 from gibbsian.experiments.text import load_text
 from gibbsian.sampling import start, step
@@ -76,7 +76,7 @@ def passages(num_read: int, num_written: int, seed: int) -> list[Passage]:
     texts: list[list[int]] = []
     for i, prompt in enumerate(_PROMPTS):
         if len(texts) < num_written:
-            texts += part(f"text-{i}", partial(_written, prompt, copies, seed + 1000 * i))
+            texts += kept_part(f"text-{i}", partial(_written, prompt, copies, seed + 1000 * i))
     found += [Passage(tokens=tuple(t), source=WRITTEN) for t in texts[:num_written]]
     return found
 

@@ -22,7 +22,7 @@ _KEEPER: ContextVar[_Keeper | None] = ContextVar("gibbsian_claims_parts", defaul
 
 @contextmanager
 def kept_in(folder: Path, on_part: Callable[[int, int], None]) -> Iterator[None]:
-    """Within it `part` keeps what it makes in `folder`, and tells `on_part` (done, total)."""
+    """Within it `kept_part` keeps what it makes in `folder`, and tells `on_part` (done, total)."""
     token = _KEEPER.set(_Keeper(folder=folder, on_part=on_part))
     try:
         yield
@@ -30,7 +30,7 @@ def kept_in(folder: Path, on_part: Callable[[int, int], None]) -> Iterator[None]
         _KEEPER.reset(token)
 
 
-def part(name: str, make: Callable[[], Any]) -> Any:
+def kept_part(name: str, make: Callable[[], Any]) -> Any:
     """What `make` returns, read from disk if an interrupted run has made it already.
 
     Args:
@@ -51,7 +51,7 @@ def part(name: str, make: Callable[[], Any]) -> Any:
     return made
 
 
-def told(done: int, total: int) -> None:
+def report_progress(done: int, total: int) -> None:
     """Tell how far the measurement is."""
     keeper = _KEEPER.get()
     if keeper is not None:

@@ -22,7 +22,7 @@ from gibbsian.experiments.claims.next_tokens import (
     passages,
     read_window,
 )
-from gibbsian.experiments.claims.parts import part, told
+from gibbsian.experiments.claims.parts import kept_part, report_progress
 from gibbsian.experiments.claims.picture import Grid, Panel, Picture, Series, floats
 from gibbsian.experiments.claims.samplers import (
     Family,
@@ -62,14 +62,14 @@ def measure(size: Size, seed: int) -> Measured:
     found = passages(num_read, num_written, seed)
     tuning, held_out = found[0::2], found[1::2]
     total = len(held_out) + 1
-    told(0, total)
+    report_progress(0, total)
     sample, thresholds = calibration_rows(tuning, every)
     known = families(Thresholds.from_config(thresholds))
-    knobs = part("strengths", lambda: strengths(sample, known))
+    knobs = kept_part("strengths", lambda: strengths(sample, known))
     windows = []
     for i, passage in enumerate(held_out):
-        told(i + 1, total)
-        windows.append(part(f"window-{i}", partial(_compare, passage, known, knobs["levels"])))
+        report_progress(i + 1, total)
+        windows.append(kept_part(f"window-{i}", partial(_compare, passage, known, knobs["levels"])))
     return _summarised(windows, knobs, scale, seed, known)
 
 
@@ -315,8 +315,10 @@ def _span(estimates: list[Estimate]) -> str:
 
 
 RULE = (
-    "With samplers set to equal mean effect: holds if every entropy-driven policy has a redundancy "
-    f"of at least {NEARLY} given min-p, and min-p given it, at every strength that both can have. "
+    "With samplers set to equal mean effect: holds if each of the five entropy-driven policies that "
+    f"are measured ({', '.join(POLICIES)}; adaptive, which chooses among candidates, and "
+    "mirostat, which remembers, are left out) has a redundancy of at least "
+    f"{NEARLY} given min-p, and min-p given it, at every strength that both can have. "
     "With a correction if that is so of at least one policy, or of all of them in the same one of "
     "the two directions. Otherwise it does not hold. Lower ends of the intervals throughout."
 )

@@ -23,6 +23,7 @@ _ENGINE = "__req__"
 _FOLLOWED = "__gibbsian__"
 """Where what is remembered of the request is kept: these parameters are its own, and live with it,
 while SGLang makes processors at every batch."""
+_NEW = object()
 _WHOLE_VOCABULARY = 1 << 30
 
 
@@ -80,7 +81,7 @@ class EntropicLogitProcessor:
     ) -> tuple[Request | None, int | None]:
         engine = parameters.get(_ENGINE)
         try:
-            if _FOLLOWED not in parameters:
+            if not isinstance(parameters.get(_FOLLOWED, _NEW), Followed | None):
                 parameters[_FOLLOWED] = _followed(parameters, states)
             return _going_on(parameters, engine, seen)
         except ArgumentError as error:

@@ -11,6 +11,7 @@ from gibbsian.numerics.cpu.threads import num_workers, run
 from gibbsian.sampling.cpu import layout
 from gibbsian.sampling.cpu.row import BLOCK, take_task
 from gibbsian.sampling.decision import Decision
+from gibbsian.sampling.filters.temperature import HOTTEST
 
 _STATES_A_TASK = 1 << 16
 _NOTHING = np.empty((0, 0))
@@ -103,7 +104,7 @@ def _parameters(rows: Tensor, largest: Tensor, log_total: Tensor, decision: Deci
     temperature = decision.temperature
     if decision.target_entropy is not None:
         temperature = decision.solver().temperature(rows)
-    given[:, layout.TEMPERATURE] = _array(temperature, 1.0)
+    given[:, layout.TEMPERATURE] = np.minimum(np.asarray(_array(temperature, 1.0), float), HOTTEST)
     top_k = _array(decision.top_k, np.inf)
     if isinstance(decision.top_k, Tensor) and decision.top_k_bound is not None:
         top_k = np.minimum(top_k, decision.top_k_bound)

@@ -9,6 +9,8 @@ from gibbsian.sampling.filters.base import Filter, RowParameter, check_range, co
 
 COLDEST = 1e-6
 """A temperature below it counts as 0: scores divided by it would leave the range of float32."""
+HOTTEST = 1e30
+"""A temperature above it counts as this one, at which all scores are equal already."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -31,9 +33,10 @@ class Temperature(Filter):
     def _filtered(self, rows: Tensor) -> Tensor:
         temperature = column("temperature", self.temperature, rows)
         if not isinstance(temperature, Tensor):
-            return greedy(rows) if temperature < COLDEST else rows / temperature
+            frozen = temperature < COLDEST
+            return greedy(rows) if frozen else rows / min(float(temperature), HOTTEST)
         frozen = temperature < COLDEST
-        divided = rows / temperature.masked_fill(frozen, 1.0).to(rows.dtype)
+        divided = rows / temperature.masked_fill(frozen, 1.0).clamp_max(HOTTEST).to(rows.dtype)
         return keep_one(divided, rows.argmax(dim=-1, keepdim=True), frozen)
 
 

@@ -12,6 +12,7 @@ from gibbsian.sampling.policies.fixed import Fixed as Fixed
 from gibbsian.sampling.policies.free_energy import FreeEnergy as FreeEnergy
 from gibbsian.sampling.policies.mirostat import Mirostat as Mirostat
 from gibbsian.sampling.policies.quadrant import Quadrant as Quadrant
+from gibbsian.sampling.policies.text import config_from_text as config_from_text
 from gibbsian.sampling.policies.text import policy_from_text as policy_from_text
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Policy",
     "PolicyState",
     "Quadrant",
+    "config_from_text",
     "policy_from_config",
     "policy_from_text",
 ]

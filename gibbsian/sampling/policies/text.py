@@ -27,6 +27,17 @@ def policy_from_text(
     Raises:
         ArgumentError: the name or an option is unknown, or a value is out of its range.
     """
+    return policy_from_config(config_from_text(text, thresholds, insert_token))
+
+
+def config_from_text(
+    text: str, thresholds: Thresholds | None = None, insert_token: int | None = None
+) -> dict[str, Any]:
+    """What `policy_from_text` makes the policy of; values may still be out of range.
+
+    Raises:
+        ArgumentError: the name is unknown, or a value is not of its option's type.
+    """
     name, _, rest = text.partition(":")
     if name not in POLICIES:
         raise ArgumentError(f"`policy` must be one of {', '.join(sorted(POLICIES))}, got {name!r}.")
@@ -42,7 +53,7 @@ def policy_from_text(
     if name == "aes":
         schedule = {"name": given.pop("schedule", "smooth_step")}
         described: dict[str, Any] = {key: _number(key, value) for key, value in given.items()}
-        return policy_from_config({"name": name, "schedule": schedule | described})
+        return {"name": name, "schedule": schedule | described}
     kinds = {f.name: f.type for f in fields(POLICIES[name])}
     options: dict[str, Any] = {}
     if name == "quadrant":
@@ -50,7 +61,7 @@ def policy_from_text(
         options["thresholds"] = (thresholds or Thresholds()).to_config() | levels
         options["insert_token"] = insert_token
     options |= {key: _converted(key, value, kinds.get(key, str)) for key, value in given.items()}
-    return policy_from_config({"name": name, **options})
+    return {"name": name, **options}
 
 
 def _converted(key: str, text: str, kind: Any) -> Any:

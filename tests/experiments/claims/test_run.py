@@ -7,7 +7,7 @@ import pytest
 
 from gibbsian._errors import ArgumentError, DataError
 from gibbsian.experiments.claims import Claim, Measured, all_claims, run_claims
-from gibbsian.experiments.claims.parts import part, told
+from gibbsian.experiments.claims.parts import kept_part, report_progress
 from tests.experiments.claims.estimates import near
 
 
@@ -142,13 +142,13 @@ def test_parts_outlive_an_interrupt_and_go_with_the_claim(tmp_path):
         return {"name": name, "pair": (1, 2.5)}
 
     def measure(*_):
-        first = part("first", lambda: make("first"))
+        first = kept_part("first", lambda: make("first"))
         # a resumed run gets what a fresh one gets
         assert first == {"name": "first", "pair": [1, 2.5]}
-        told(1, 2)
+        report_progress(1, 2)
         if interrupted:
             raise KeyboardInterrupt
-        part("second", lambda: make("second"))
+        kept_part("second", lambda: make("second"))
         return Measured(numbers={"number": near(1.0)}, scale="none")
 
     broken = replace(claim("X1"), measure=measure)
@@ -172,7 +172,7 @@ def test_progress_within_a_claim_is_told():
     observer = Observer()
 
     def measure(*_):
-        told(3, 4)
+        report_progress(3, 4)
         return Measured(numbers={"number": near(1.0)}, scale="none")
 
     with tempfile.TemporaryDirectory() as folder:
@@ -184,5 +184,5 @@ def test_progress_within_a_claim_is_told():
         )
     assert observer.seen == [("X", 0, 1), (3, 4)]
     # outside of a run nobody listens and nothing is kept
-    told(1, 2)
-    assert part("alone", lambda: (1,)) == [1]
+    report_progress(1, 2)
+    assert kept_part("alone", lambda: (1,)) == [1]

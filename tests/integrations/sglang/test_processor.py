@@ -71,6 +71,13 @@ def test_rows_are_what_the_policy_leaves(policy, steps):
         assert torch.equal(kept, decision.apply(logits)[0])
 
 
+def test_a_request_cannot_pretend_to_be_followed_already(steps):
+    policy = EVERY[0]
+    honest, forged = Req(asked(policy)), Req(asked(policy, __gibbsian__="x"))
+    left = run([honest, forged], steps[:, [0, 0]])
+    assert torch.equal(left[:, 0], left[:, 1])
+
+
 @pytest.mark.parametrize("overlap", [False, True])
 def test_policies_that_remember_draw_from_a_fresh_seed(steps, overlap):
     one, other = Req(dict(MEMORY), rid="one"), Req(dict(MEMORY), rid="other")

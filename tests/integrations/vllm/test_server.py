@@ -135,7 +135,7 @@ def test_a_batch_of_everything_is_each_alone(server):
     [
         ({"gibbsian_policy": "nonsense"}, {}, "must be one of adaptive, "),
         ({"gibbsian_policy": "edt:theta=-1"}, {}, "`theta` must be"),
-        ({"gibbsian_policy": "quadrant:low_entropy=5,high_entropy=1"}, {}, "entropy"),
+        ({"gibbsian_policy": "quadrant:entropy_low=5,entropy_high=1"}, {}, "low <= high"),
         ({"gibbsian_policy": "edt", "gibbsian_seed": 1.5}, {}, "`gibbsian_seed` must be"),
         ({"gibbsian_polcy": "edt"}, {}, "`gibbsian_polcy` is not a parameter"),
         ({"gibbsian_policy": "edt"}, {"temperature": 0.7}, "`temperature` must be 1"),

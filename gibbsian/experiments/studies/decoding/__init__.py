@@ -6,12 +6,13 @@ greedy; the baselines temperature, top-p and min-p; and seven driven by entropy,
 surprisal: edt, dynatemp, quadrant (with branching and resampling), adaptive, aes, free-energy,
 mirostat.
 
-**Equal budget.** A method has one strength. Its four settings are those at which the mean entropy
-of what it draws from equals that of temperature 0.3, 0.5, 0.7 and 0.9 on the same contexts. On the
+**Equal budget.** A method has one strength, and four settings of it, aimed at the mean entropies
+that temperature 0.3, 0.5, 0.7 and 0.9 have on the same contexts (interpolated once from nine
+points: the result holds what was asked for and what was found). On the
 tuning split each setting is run once, and the best one is *tuned*: the highest accuracy, or on text
 the least distance from the human continuations. Greedy has no budget. *Matched* is the strength at
 which the entropy, as realised on the tuning split, equals that of the third setting of temperature,
-by interpolation. Both are scored on the test split, three continuations of each prompt, and
+by interpolation; on the test split it is roughly equal. Both are scored on the test split, three continuations of each prompt, and
 compared with the best baseline: the one of greedy, tuned temperature, top-p and min-p that was best
 on the tuning split, for each subject.
 

@@ -1,4 +1,4 @@
-"""Settings of equal entropy: every method's strengths at the entropies of four temperatures."""
+"""Settings aimed at equal entropy: every method's strengths at those of four temperatures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -64,8 +64,9 @@ def levels(writer: Writer, continuations: Sequence[Continuation]) -> dict[str, A
     """Thresholds, and four strengths of every method.
 
     Returns:
-        JSON-able: the target entropies; for each method its strengths, their entropies, and whether
-        its range reaches the targets.
+        JSON-able: the target entropies; for each method its strengths, the entropies found at them
+        (interpolation from nine points misses the targets by some percent, at times by more), and
+        whether a target lies in the range of its nine.
     """
     contexts = Contexts(
         [writer.expected(prompt, tokens) for prompt, tokens in continuations],

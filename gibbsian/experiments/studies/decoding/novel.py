@@ -64,6 +64,6 @@ def paragraphs(tokenizer: Any, names: Sequence[str] = JUDGE_FROM) -> list[list[i
     for name in names:
         text = novel(name)
         for first in range(0, len(text), 20_000):
-            part = text[first : first + 20_000]
-            stretches.append(list(tokenizer(part, add_special_tokens=False)["input_ids"]))
+            piece = text[first : first + 20_000]
+            stretches.append(list(tokenizer(piece, add_special_tokens=False)["input_ids"]))
     return stretches

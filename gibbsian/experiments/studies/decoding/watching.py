@@ -54,8 +54,8 @@ def best_of(
     return torch.where(equal > 0, p * of_score / torch.where(equal > 0, equal, 1.0), 0.0)
 
 
-class Watch(LogitsProcessor):
-    """What is decided on the main rows; continuations that a loop follows in between are not seen.
+class EntropyRecorder(LogitsProcessor):
+    """Entropies of the decisions on the main rows; continuations followed in between do not count.
 
     As a processor of logits it changes none and keeps the last ones; the decision that follows is
     one on them.
@@ -73,7 +73,7 @@ class Watch(LogitsProcessor):
             self._logits = scores
         return scores
 
-    def see(self, decision: Decision) -> None:
+    def record(self, decision: Decision) -> None:
         """Keep the entropy of the first decision of a step."""
         if self._waiting and self._logits is not None:
             filtered = decision.apply(self._logits)
@@ -91,13 +91,13 @@ class Watch(LogitsProcessor):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Watched(Policy):
-    """A policy that decides as another does, and shows a watch what it decided."""
+class RecordedPolicy(Policy):
+    """A policy that decides as another does, and hands its decisions to a recorder."""
 
     policy: Policy
     """The other."""
-    watch: Watch
-    """Sees the decisions."""
+    recorder: EntropyRecorder
+    """Gets the decisions."""
 
     def __post_init__(self) -> None:
         """Take the other's names of branches."""
@@ -115,7 +115,7 @@ class Watched(Policy):
     ) -> tuple[Decision, PolicyState]:
         """The other's decision."""
         decision, remembered = self.policy.decide(statistics, state, attention)
-        self.watch.see(decision)
+        self.recorder.record(decision)
         return decision, remembered
 
     def observe(self, state: PolicyState, surprisal: Float[Tensor, "batch"]) -> PolicyState:

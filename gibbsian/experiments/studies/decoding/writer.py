@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorList
 
 from gibbsian._errors import DataError
-from gibbsian.experiments.studies.decoding.watching import Watch, Watched
+from gibbsian.experiments.studies.decoding.watching import EntropyRecorder, RecordedPolicy
 from gibbsian.integrations.transformers.sampling import gibbsian_generate
 from gibbsian.sampling import row_seeds
 from gibbsian.sampling.policies import Policy
@@ -110,7 +110,7 @@ class Writer:
         rows = torch.arange(len(prompts)).repeat(len(seeds))
         mine = copy.deepcopy(cache)
         mine.batch_select_indices(rows)
-        watch = Watch()
+        recorder = EntropyRecorder()
         output = self.model.generate(
             input_ids=inputs["input_ids"][rows],
             attention_mask=inputs["attention_mask"][rows],
@@ -119,13 +119,13 @@ class Writer:
             min_new_tokens=length if whole else None,
             pad_token_id=self.tokenizer.pad_token_id,
             return_dict_in_generate=True,
-            logits_processor=LogitsProcessorList([watch]),
+            logits_processor=LogitsProcessorList([recorder]),
             custom_generate=gibbsian_generate,
-            policy=Watched(policy=policy, watch=watch),
+            policy=RecordedPolicy(policy=policy, recorder=recorder),
             seed=torch.cat([row_seeds(seed, len(prompts), "cpu") for seed in seeds]),
-            callback=watch.next_step,
+            callback=recorder.next_step,
         )
-        realised = watch.of_rows().tolist()
+        realised = recorder.of_rows().tolist()
         records: list[list[Any]] = [[] for _ in rows]
         for record in output.records:
             records[record.row].append(record)

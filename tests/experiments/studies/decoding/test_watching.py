@@ -1,4 +1,4 @@
-"""The entropy that is watched is that of what is taken."""
+"""The entropy that is recorded is that of what is taken."""
 
 import math
 from itertools import pairwise
@@ -14,7 +14,12 @@ from gibbsian.experiments.studies.decoding.methods import (
     at_entropy,
     by_name,
 )
-from gibbsian.experiments.studies.decoding.watching import Watch, Watched, best_of, realised_entropy
+from gibbsian.experiments.studies.decoding.watching import (
+    EntropyRecorder,
+    RecordedPolicy,
+    best_of,
+    realised_entropy,
+)
 from gibbsian.sampling import Decision, Thresholds, start, step
 from gibbsian.sampling.policies import Adaptive, Fixed, Mirostat
 from gibbsian.statistics import row_statistics
@@ -49,15 +54,15 @@ def test_realised_entropy_is_that_of_many_draws():
     rows = logits.expand(number, -1)
     result = step(rows, start(policy, number, seed=1), policy=policy)
     frequency = (torch.bincount(result.token, minlength=40).double() / number).tolist()
-    watch = Watch()
-    watched = Watched(policy=policy, watch=watch)
-    watch(torch.zeros(1, 1), logits)
-    step(logits, start(watched, 1, seed=1), policy=watched)
-    assert watch.of_rows().item() == pytest.approx(entropy(frequency), abs=0.02)
+    recorder = EntropyRecorder()
+    recorded = RecordedPolicy(policy=policy, recorder=recorder)
+    recorder(torch.zeros(1, 1), logits)
+    step(logits, start(recorded, 1, seed=1), policy=recorded)
+    assert recorder.of_rows().item() == pytest.approx(entropy(frequency), abs=0.02)
     # and not that of a plain draw from the filtered logits
     decision = policy.decide(row_statistics(logits), policy.start(1, "cpu"))[0]
     plain = decision.apply(logits)[0].softmax(dim=-1).tolist()
-    assert abs(entropy(plain) - watch.of_rows().item()) > 0.1
+    assert abs(entropy(plain) - recorder.of_rows().item()) > 0.1
 
 
 def test_one_candidate_is_the_filtered_distribution():
@@ -72,34 +77,34 @@ def test_one_candidate_is_the_filtered_distribution():
     assert realised_entropy(greedy, logits, greedy.apply(logits)).tolist() == [0, 0, 0]
 
 
-def test_watching_changes_no_token():
+def test_recording_changes_no_token():
     torch.manual_seed(2)
     logits = 3 * torch.randn(8, 60)
     for method in METHODS:
         policy = method.policy(method.grid(3)[1], Thresholds())
-        watch = Watch()
-        watched = Watched(policy=policy, watch=watch)
-        assert watch(torch.zeros(8, 1), logits) is logits
+        recorder = EntropyRecorder()
+        recorded = RecordedPolicy(policy=policy, recorder=recorder)
+        assert recorder(torch.zeros(8, 1), logits) is logits
         plain = step(logits, start(policy, 8, seed=4), policy=policy)
-        seen = step(logits, start(watched, 8, seed=4), policy=watched)
-        assert plain.token.tolist() == seen.token.tolist(), method.name
-        assert watch.of_rows().shape == (8, 1)
+        other = step(logits, start(recorded, 8, seed=4), policy=recorded)
+        assert plain.token.tolist() == other.token.tolist(), method.name
+        assert recorder.of_rows().shape == (8, 1)
 
 
-def test_a_watch_sees_main_rows_only():
+def test_main_rows_alone_are_recorded():
     """In between a loop may look at, and decide on, other rows."""
     torch.manual_seed(6)
-    watch = Watch()
+    recorder = EntropyRecorder()
     main, other = torch.randn(2, 2, 5), torch.randn(6, 5)
     for logits in main:
-        watch(torch.zeros(2, 1), logits)
-        watch.see(Decision())
-        watch(torch.zeros(6, 1), other)
-        watch.see(Decision())
-        watch.see(Decision(temperature=0.1))
-        watch.next_step([])
+        recorder(torch.zeros(2, 1), logits)
+        recorder.record(Decision())
+        recorder(torch.zeros(6, 1), other)
+        recorder.record(Decision())
+        recorder.record(Decision(temperature=0.1))
+        recorder.next_step([])
     expected = [[entropy(row) for row in rows] for rows in main.softmax(dim=-1).tolist()]
-    torch.testing.assert_close(watch.of_rows(), torch.tensor(expected).T)
+    torch.testing.assert_close(recorder.of_rows(), torch.tensor(expected).T)
 
 
 def test_strengths_at_an_entropy():
