@@ -33,8 +33,7 @@ class Temperature(Filter):
     def _filtered(self, rows: Tensor) -> Tensor:
         temperature = column("temperature", self.temperature, rows)
         if not isinstance(temperature, Tensor):
-            frozen = temperature < COLDEST
-            return greedy(rows) if frozen else rows / min(float(temperature), HOTTEST)
+            return greedy(rows) if temperature < COLDEST else rows / min(temperature, HOTTEST)
         frozen = temperature < COLDEST
         divided = rows / temperature.masked_fill(frozen, 1.0).clamp_max(HOTTEST).to(rows.dtype)
         return keep_one(divided, rows.argmax(dim=-1, keepdim=True), frozen)
