@@ -29,7 +29,7 @@ class EDT(Policy):
     name: ClassVar[str] = "edt"
 
     temperature: RowParameter = 0.8
-    """$T_0 > 0$, the temperature of a row of infinite entropy."""
+    r"""$T_0 \ge 0$, the temperature of a row of infinite entropy; 0 is greedy."""
     theta: RowParameter = 0.5
     r"""$\theta \ge 0$, nats: the larger, the colder; 0 makes the temperature $T_0$."""
     base: float = 0.8
