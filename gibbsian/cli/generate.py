@@ -171,7 +171,10 @@ def _summarise(console: Console, generation: dict[str, Any], uncalibrated: bool)
         f"{generation['seed']}",
     )
     if uncalibrated:
-        _note(console, "Thresholds are not this model's own: --calibrate FILE makes them.")
+        _note(
+            console,
+            "Quadrants by the package's thresholds; --calibrate FILE makes this model's own.",
+        )
 
 
 def _note(console: Console, text: str) -> None:

@@ -198,13 +198,6 @@ def _checked_policy(asked: Any, default: Policy | None, states: int | None) -> P
 
 
 def _policy(asked: Any) -> Policy:
-    if isinstance(asked, str) and asked.lstrip().startswith("{"):
-        try:
-            asked = json.loads(asked)
-        except ValueError as error:
-            raise ArgumentError(
-                f"`{POLICY}` must be JSON if it begins with a brace: {error}."
-            ) from None
     if isinstance(asked, str):
         asked = config_from_text(asked)
     if isinstance(asked, Mapping):

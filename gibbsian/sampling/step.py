@@ -84,8 +84,12 @@ def start(
         device: of the logits to come.
 
     Raises:
-        ArgumentError: a tensor of seeds of another size.
+        ArgumentError: a tensor of seeds of another size, a seed that is no integer, or no policy.
     """
+    if not isinstance(policy, Policy):
+        raise ArgumentError(
+            f"`policy` must be a policy, got {policy!r}. `policy_from_text` makes one of a text."
+        )
     if isinstance(seed, Tensor):
         if seed.shape != (batch_size,):
             raise ArgumentError(
@@ -96,6 +100,8 @@ def start(
     else:
         if seed is None:
             seed = int(torch.randint(1 << 62, ()))
+        if not isinstance(seed, int):
+            raise ArgumentError(f"`seed` must be an integer, got {seed!r}.")
         seeds = row_seeds(seed, batch_size, device)
     count = torch.zeros(batch_size, dtype=torch.int64, device=device)
     return SamplerState(seed=seeds, count=count, policy=policy.start(batch_size, device))
@@ -133,6 +139,11 @@ def step(
         A row's token depends on its logits, its part of the state and the policy alone: not on the
         rows around it, their number or their order.
     """
+    if logits.dim() != 2:
+        raise ArgumentError(
+            f"`logits` must be (batch, states), got shape {tuple(logits.shape)}. "
+            "One row is a batch of 1: `logits[None]`."
+        )
     if state.seed.shape != logits.shape[:1]:
         raise ArgumentError(
             f"`state` must have one entry for each of the {logits.shape[0]} rows, got "

@@ -41,7 +41,7 @@ class Thresholds:
             if not 0.0 <= low <= high:
                 raise ArgumentError(
                     f"`{name}_low` and `{name}_high` must satisfy 0 <= low <= high, got {low} and "
-                    f"{high}. Swap them."
+                    f"{high}. One that is not given has its default."
                 )
             if not high <= largest:
                 raise ArgumentError(

@@ -1,5 +1,6 @@
 """A step is pure, seeded, and each row is alone in it."""
 
+import inspect
 import json
 
 import pytest
@@ -221,3 +222,15 @@ def test_a_huge_temperature_is_uniform(temperature):
         torch.testing.assert_close(found, torch.tensor([[1, 0, 1, 1]]) / 3)
         _, _, info = step(logits, start(policy, 1, seed=1), policy=policy)
         assert int(info.kept) == 3
+
+
+def test_what_is_no_batch_no_policy_or_no_seed_is_one_line():
+    policy = policies.Fixed()
+    with pytest.raises(ArgumentError, match=r"must be \(batch, states\), got shape \(5,\)"):
+        inspect.unwrap(step)(torch.zeros(5), start(policy, 1, seed=0), policy=policy)
+    for wrong, message in (
+        ({"policy": "edt", "batch_size": 1}, "`policy_from_text` makes one"),
+        ({"policy": policy, "batch_size": 1, "seed": 1.5}, "`seed` must be an integer, got 1.5"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            inspect.unwrap(start)(**wrong)

@@ -85,9 +85,10 @@ def check(parameters: SamplingParameters) -> None:
         value = getattr(parameters, name)
         if value not in neutral:
             raise ArgumentError(
-                f"`{name}` must be {neutral[0]:g} with a policy, which has its own, got {value}. "
-                f"Leave it out, and start the server with --generation-config vllm if the model "
-                f"brings it; or put it into `{POLICY}`, e.g. fixed:temperature=0.7."
+                f"`{name}` must be {neutral[0]:g} with a policy, got {value}: it would act on what "
+                f"the policy has left. Leave it out, and start the server with --generation-config "
+                f"vllm if the model brings it. Temperature, top-p, top-k and min-p can stand in "
+                f"`{POLICY}`, e.g. fixed:temperature=0.7."
             )
     if request.seed is not None and parameters.n > 1:
         raise ArgumentError(

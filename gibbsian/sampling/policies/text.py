@@ -1,5 +1,6 @@
 """Policies as people write them, on a command line or in a request."""
 
+import json
 from dataclasses import fields
 from typing import Any, get_args
 
@@ -14,7 +15,7 @@ _LEVELS = tuple(f.name for f in fields(Thresholds))
 def policy_from_text(
     text: str, *, thresholds: Thresholds | None = None, insert_token: int | None = None
 ) -> Policy:
-    """The policy that `NAME` or `NAME:OPTION=VALUE,...` stands for.
+    """The policy that `NAME`, `NAME:OPTION=VALUE,...` or the JSON of `Policy.to_config` stands for.
 
     The options of `aes` are those of its schedule, with `schedule=NAME` for another than
     smooth_step; those of `quadrant` may be thresholds too, in nats.
@@ -38,6 +39,14 @@ def config_from_text(
     Raises:
         ArgumentError: the name is unknown, or a value is not of its option's type.
     """
+    if text.lstrip().startswith("{"):
+        try:
+            config: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            raise ArgumentError(
+                f"`policy` must be JSON if it begins with a brace: {error}."
+            ) from None
+        return config
     name, _, rest = text.partition(":")
     if name not in POLICIES:
         raise ArgumentError(f"`policy` must be one of {', '.join(sorted(POLICIES))}, got {name!r}.")
