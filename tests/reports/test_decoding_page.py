@@ -1,11 +1,15 @@
 """Tables of the study of decoding from invented results."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from gibbsian._errors import DataError
 from gibbsian.reports.decoding_figure import draw_decoding
-from gibbsian.reports.decoding_page import page_with, tables
+from gibbsian.reports.decoding_page import PAGE, page_with, tables
 
+ROOT = Path(__file__).parents[2]
 METHODS = ("greedy", "temperature", "top-p", "min-p", "edt", "quadrant")
 ENTROPIC = ("edt", "quadrant")
 
@@ -174,3 +178,12 @@ def test_the_picture_is_the_same_for_the_same_results(results, tmp_path):
     assert "accuracy, sums" in text
     assert "distance from human text" in text
     assert text.count("quadrant") >= 3
+
+
+def test_the_committed_page_is_made_of_the_committed_results():
+    found, price = (
+        json.loads((ROOT / "results" / name).read_text())
+        for name in ("decoding.json", "sampling-costs.json")
+    )
+    page = (ROOT / PAGE).read_text()
+    assert page_with(page, tables(found, price)) == page

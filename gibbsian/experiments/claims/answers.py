@@ -16,7 +16,7 @@ NOTICED = 0.02
 
 _TUNED = "advantage as tuned, "
 _P = "corrected p of it, "
-_MATCHED = "advantage at matched entropy, "
+_MATCHED = "advantage at roughly matched entropy, "
 _MEAN = "mean advantage as tuned"
 
 
@@ -56,11 +56,14 @@ def judge(numbers: Numbers) -> Judgement:
     ]
     both = [name for name in better if numbers[_MATCHED + name].low > 0]
     if both:
-        return "holds", f"Better than the best baseline, and at matched entropy: {_list(both)}."
+        return (
+            "holds",
+            f"Better than the best baseline, and at roughly matched entropy: {_list(both)}.",
+        )
     if better:
         return "holds with a correction", (
-            f"Better than the best baseline as tuned, but not than temperature at matched "
-            f"entropy: {_list(better)}."
+            f"Better than the best baseline as tuned, but not than temperature at roughly "
+            f"matched entropy: {_list(better)}."
         )
     mean = numbers[_MEAN]
     value, low, high = (f"{100 * x:+.1f}" for x in (mean.value, mean.low, mean.high))

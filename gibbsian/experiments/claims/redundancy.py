@@ -315,10 +315,10 @@ def _span(estimates: list[Estimate]) -> str:
 
 
 RULE = (
-    "With samplers set to equal mean effect: holds if each of the five entropy-driven policies that "
-    f"are measured ({', '.join(POLICIES)}; adaptive, which chooses among candidates, and "
-    "mirostat, which remembers, are left out) has a redundancy of at least "
-    f"{NEARLY} given min-p, and min-p given it, at every strength that both can have. "
+    "With samplers set to equal mean effect: holds if each of the entropy-driven policies that are "
+    f"measured ({', '.join(POLICIES)}; adaptive, which chooses among candidates, and mirostat, "
+    f"which remembers, are left out) has a redundancy of at least {NEARLY} given min-p, and min-p "
+    "given it, at every strength that both can have. "
     "With a correction if that is so of at least one policy, or of all of them in the same one of "
     "the two directions. Otherwise it does not hold. Lower ends of the intervals throughout."
 )

@@ -223,7 +223,7 @@ def s4(advantage=0.1, p=0.01, matched=0.1, mean=0.05):
         "mean advantage as tuned": near(mean, 0.02),
         "advantage as tuned, edt": near(advantage, 0.02),
         "corrected p of it, edt": near(p),
-        "advantage at matched entropy, edt": near(matched, 0.02),
+        "advantage at roughly matched entropy, edt": near(matched, 0.02),
     }
 
 

@@ -12,9 +12,9 @@ points: the result holds what was asked for and what was found). On the
 tuning split each setting is run once, and the best one is *tuned*: the highest accuracy, or on text
 the least distance from the human continuations. Greedy has no budget. *Matched* is the strength at
 which the entropy, as realised on the tuning split, equals that of the third setting of temperature,
-by interpolation; on the test split it is roughly equal. Both are scored on the test split, three continuations of each prompt, and
-compared with the best baseline: the one of greedy, tuned temperature, top-p and min-p that was best
-on the tuning split, for each subject.
+by interpolation; on the test split it is roughly equal. Both are scored on the test split, three
+continuations of each prompt, and compared with the best baseline: the one of greedy, tuned
+temperature, top-p and min-p that was best on the tuning split, for each subject.
 
 **Text.** A second model, a trigram model of two other novels, scores the continuations. The
 distance from the human continuations is the mean of four absolute differences of means, each over
@@ -26,8 +26,9 @@ problem, the seeds averaged, the tasks weighted equally; intervals are percentil
 over problems; p-values are two-sided, from the same bootstrap, corrected by Holm over the seven.
 
 - *holds*: a policy driven by entropy, tuned, is better than the best baseline (corrected p < 0.05),
-  and at matched entropy better than temperature too (lower end of its 95 % interval above 0).
-- *holds with a correction*: a policy is better as tuned, but not at matched entropy.
+  and at roughly matched entropy better than temperature too (lower end of its 95 % interval above
+  0).
+- *holds with a correction*: a policy is better as tuned, but not at roughly matched entropy.
 - *does not hold*: no policy is better as tuned, and the mean advantage of the seven over the best
   baseline is below two points with 95 % confidence (upper end).
 - *undecided*: otherwise: none is better, and a mean advantage of two points is not excluded.
