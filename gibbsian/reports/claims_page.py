@@ -40,8 +40,9 @@ too). What S3's is applied to changed again after a full run that was stopped at
 sources: a temperature above 1 among the samplers, and sources resampled. One was tightened after
 the first full run: A3's part in n called any exponent below 0.95 "with a correction", and the
 whole claim came out as "holds with a correction". But n^0.84 is not √n, and
-the filters' own scan is linear, as [the study of the filters](pruning.md#verdict-on-a3) had found: now no exponent above 0.55 holds, and A3 "does not
-hold" ([log](LOG.md)).
+the filters' own scan is linear, as
+[the study of the filters](pruning.md#verdict-on-a3) had found: now no exponent above 0.55 holds,
+and A3 "does not hold" ([log](LOG.md)).
 
 **Command and file.** `{results["command"]} --output results/claims.json` writes
 `results/claims.json`; this page and its pictures are made from it by
