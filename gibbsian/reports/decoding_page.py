@@ -85,7 +85,8 @@ def _budget(results: Results) -> str:
     subjects = results["subjects"]
     found = {name: subject["levels"]["methods"] for name, subject in subjects.items()}
     asked = [f"{name} {e:.2f}" for name, s in subjects.items() for e in s["levels"]["targets"]]
-    rows, marked, off = [], 0, {}
+    rows, marked = [], 0
+    off: dict[str, list[float]] = {}
     for method in next(iter(found.values())):
         row = [method]
         for name, subject in subjects.items():
@@ -108,7 +109,7 @@ def _budget(results: Results) -> str:
         f"{name} {100 * min(several):+.0f} to {100 * max(several):+.0f} %"
         for name, several in off.items()
     )
-    total = sum(map(len, off.values()))
+    total = sum(len(several) for several in off.values())
     return (
         f"Off what was asked for, along the contexts: {spans}; {total - marked} of {total} "
         f"settings within {100 * _CLOSE:.0f} %.\n\n" + _table(["method", *asked], rows)
