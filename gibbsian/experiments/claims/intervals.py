@@ -92,7 +92,7 @@ def resampled(
         raise ValueError(f"`blocks` must be at least two, got {count}.")
     shares = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), draws)
     means = [((shares / count) @ a.reshape(count, -1)).reshape(draws, *a.shape[1:]) for a in blocks]
-    value = statistic(*(a.mean(axis=0) for a in blocks))
+    value = statistic(*(np.asarray(a.mean(axis=0)) for a in blocks))
     low, high = np.percentile(statistic(*means), (2.5, 97.5), axis=0)
     found = np.empty(value.shape, dtype=object)
     for index in np.ndindex(value.shape):
