@@ -55,7 +55,7 @@ def test_a_pipe_gets_the_text_alone(monkeypatch, capsys, llama):
     assert "\x1b" not in plain.out + plain.err
     assert "8 tokens in" in plain.err
     assert "policy quadrant, seed 3" in plain.err
-    assert "--calibrate FILE makes them" in plain.err
+    assert "--calibrate FILE makes this model's own" in plain.err
     assert run(monkeypatch, llama, *WRITE, "--json") == 0
     generation = json.loads(capsys.readouterr().out)
     assert generation["text"] + "\n" == plain.out
