@@ -197,6 +197,13 @@ def _check_shapes(query: Tensor, key: Tensor, value: Tensor, enable_gqa: bool) -
         )
 
 
+def with_positive_scale(query: Tensor, scale: float) -> tuple[Tensor, float]:
+    """Queries and scale as torch's fused kernels can take them: with causality, they return NaN
+    under a scale <= 0.
+    """
+    return (query, scale) if scale > 0 else (query * scale, 1.0)
+
+
 def _checked_mask(mask: Tensor, query: Tensor, key: Tensor) -> Tensor:
     if mask.dtype != torch.bool:
         raise ArgumentError(

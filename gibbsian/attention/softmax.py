@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 from gibbsian._dispatch import Backend
 from gibbsian._typing import Mask
 from gibbsian.attention.base import AttentionArguments, AttentionStatistics
-from gibbsian.attention.inputs import AttentionInputs, checked_inputs
+from gibbsian.attention.inputs import AttentionInputs, checked_inputs, with_positive_scale
 from gibbsian.attention.row_statistics import row_statistics
 from gibbsian.attention.rows import rows_of
 
@@ -119,14 +119,15 @@ def _delegate(inputs: AttentionInputs) -> Tensor:
         # torch's kernels differ on rows without keys: let such a row see all, and drop the result
         occupied = mask.any(dim=-1, keepdim=True)
         mask = mask | ~occupied
+    query, scale = with_positive_scale(inputs.query, inputs.scale)
     output = torch.nn.functional.scaled_dot_product_attention(
-        inputs.query,
+        query,
         inputs.key,
         inputs.value,
         attn_mask=mask,
         dropout_p=inputs.dropout_p,
         is_causal=inputs.is_causal and mask is None,
-        scale=inputs.scale,
+        scale=scale,
         enable_gqa=inputs.group > 1,
     )
     return output if occupied is None else torch.where(occupied, output, 0.0)

@@ -263,6 +263,19 @@ def test_default_scale(name):
 
 @every
 @both_directions
+@pytest.mark.parametrize("differentiated", [False, True])
+def test_a_scale_that_is_not_positive(name, is_causal, differentiated):
+    query, key, value = inputs()
+    query.requires_grad_(differentiated)
+    attention = build(name)
+    mirrored = attention(query, key, value, scale=-0.3, is_causal=is_causal)
+    assert_same(mirrored, attention(-query, key, value, scale=0.3, is_causal=is_causal))
+    flat = attention(query, key, value, scale=0.0, is_causal=is_causal)
+    assert flat.isfinite().all()
+
+
+@every
+@both_directions
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_statistics(name, is_causal, dtype):
     query, key, value = leaves(*inputs(keys=9, dtype=dtype))

@@ -95,3 +95,15 @@ def test_a_nan_score_stays_in_its_row():
     assert output[0, 1, 2].isnan().all()
     output[0, 1, 2] = 0.0
     assert output.isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [-0.3, 0.0])
+def test_causal_softmax_under_a_scale_that_is_not_positive(scale):
+    # values as wide as keys: what torch's fused kernel takes, which gives NaN then
+    query, key, value = (torch.randn(1, 2, 70, 16, dtype=torch.float64) for _ in range(3))
+    hidden = torch.ones(70, 70, dtype=torch.bool).triu(1)
+    weights = (scale * query @ key.mT).masked_fill(hidden, -torch.inf).softmax(dim=-1)
+    found = softmax_attention(
+        query.float(), key.float(), value.float(), is_causal=True, scale=scale
+    )
+    assert_same(found, (weights @ value).float())

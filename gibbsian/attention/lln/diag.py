@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
+from gibbsian.attention.inputs import with_positive_scale
 from gibbsian.attention.lln.masks import LinearMask
 from gibbsian.attention.lln.padding import pad_steps
 
@@ -121,6 +122,7 @@ def _within_blocks(
         # A block without keys sees all, so that softmax stays finite; nobody reads its output.
         allowed = allowed | ~allowed.any(dim=-1, keepdim=True)
         allowed = allowed.expand(batch, heads, -1, block_size, -1).flatten(0, 1)
+    query, scale = with_positive_scale(query, scale)
     tensors = blocks(query), blocks(key), blocks(value)
     differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
     if differentiable and query.device.type == "cpu":

@@ -84,8 +84,8 @@ def prefetch(typing_context: Any, address: Any) -> Any:
         byte = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        # to read, into the second-level cache, data
-        options = (ir.Constant(_INT32, number) for number in (0, 2, 1))
+        # to read, into the first-level cache, data
+        options = (ir.Constant(_INT32, number) for number in (0, 3, 1))
         builder.call(function, [builder.inttoptr(arguments[0], byte), *options])
         return context.get_dummy_value()
 

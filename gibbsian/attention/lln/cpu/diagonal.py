@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gibbsian.attention.lln.cpu.diagonal_rows import (
-    call_for_row,
+    call_for_tile,
     consecutive,
     join_rows,
     list_block,
@@ -61,10 +61,17 @@ def write_softmax(scores: Any, visible: int, scale: float, share: float) -> None
 
 
 @kernel
+def larger(x: float, y: float) -> float:
+    """One comparison, where `maximum` also sees to NaN: here the sum will."""
+    return x if x > y else y
+
+
+@kernel
 def write_column_softmax(scores: Any, count: int, width: int, scale: float, share: float) -> None:
     """Turns scores into softmax weights down the first `width` columns, times `share`.
 
-    Many columns at once: nothing is summed or compared across the lanes of a vector.
+    Many columns at once: nothing is summed or compared across the lanes of a vector. Four rows are
+    compared at once: the largest so far is read and written once for the four.
 
     Args:
         scores: its two last rows are scratch.
@@ -77,16 +84,21 @@ def write_column_softmax(scores: Any, count: int, width: int, scale: float, shar
     for j in range(width):
         top[j] = _NO_KEY
         total[j] = _ZERO
+    whole = count // 4 * 4
+    for c in range(0, whole, 4):
+        first, second, third, fourth = scores[c], scores[c + 1], scores[c + 2], scores[c + 3]
+        for j in range(width):
+            x = larger(scale * first[j], scale * second[j])
+            y = larger(scale * third[j], scale * fourth[j])
+            top[j] = larger(top[j], larger(x, y))
+    for c in range(whole, count):
+        row = scores[c]
+        for j in range(width):
+            top[j] = larger(top[j], scale * row[j])
     for c in range(count):
         row = scores[c]
         for j in range(width):
-            x = scale * row[j]
-            row[j] = x
-            top[j] = maximum(top[j], x)
-    for c in range(count):
-        row = scores[c]
-        for j in range(width):
-            x = exp(row[j] - top[j])
+            x = exp(scale * row[j] - top[j])
             row[j] = x
             total[j] += x
     for j in range(width):
@@ -98,12 +110,11 @@ def write_column_softmax(scores: Any, count: int, width: int, scale: float, shar
 
 
 @kernel
-def hide_later(scores: Any, count: int, last_list: Any) -> None:
-    """Sets the scores of keys beyond a query's last to -inf; a query is a column."""
+def hide_later(scores: Any, count: int, last_list: Any, scale: float) -> None:
+    """Scores times `scale`, -inf for keys beyond a query's last; a query is a column."""
     for c in range(count):
         for j in range(last_list.size):
-            if c > last_list[j]:
-                scores[c, j] = _NO_KEY
+            scores[c, j] = _NO_KEY if c > last_list[j] else scale * scores[c, j]
 
 
 @kernel
@@ -162,61 +173,53 @@ def average_blocks(
             rows = min(BLOCK, found - start)
             listed = query_list[start : start + rows]
             pack_listed(queries, query_start, query_step, listed, rows, head_dim, panels)
-            multiply(
-                key_address,
-                key_distance,
-                1,
-                panels.ctypes.data,
-                head_dim * PANEL,
-                PANEL,
-                scores.ctypes.data,
-                BLOCK,
-                tile_rows(num),
-                head_dim,
-                padded(rows),
-                0,
-            )
-            if is_causal == 1:
-                hide_later(scores, num, last_list[start : start + rows])
             # absent keys: what comes next is not known here, and does not matter
             ahead = (b + 1) * block_size + start
-            for r in range(ahead, ahead + rows):
-                call_for_row(keys, key_start, key_step, r, num_keys, head_dim)
-                call_for_row(values, value_start, value_step, r, num_keys, value_dim)
-            write_column_softmax(scores, num, padded(rows), scale, _HALF)
-            if consecutive(listed, rows, value_dim):
-                place = out_start + listed[0] * value_dim
-                if keep != _ONE:
-                    rescale(output[place:][: rows * value_dim], keep)
+            for r in range(0, tile_rows(num), TILE_ROWS):
+                if r < BLOCK:
+                    call_for_tile(keys, key_start, key_step, ahead + r, num_keys, head_dim)
                 multiply(
-                    scores.ctypes.data,
+                    key_address + r * key_distance * BYTES,
+                    key_distance,
                     1,
-                    BLOCK,
-                    value_address,
+                    panels.ctypes.data,
+                    head_dim * PANEL,
                     PANEL,
-                    value_distance,
-                    output.ctypes.data + place * BYTES,
-                    value_width,
-                    rows,
-                    num,
-                    value_width,
-                    1,
-                )
-            else:
-                multiply(
-                    scores.ctypes.data,
-                    1,
+                    scores.ctypes.data + r * BLOCK * BYTES,
                     BLOCK,
-                    value_address,
-                    PANEL,
-                    value_distance,
-                    block.ctypes.data,
-                    value_width,
-                    tile_rows(rows),
-                    num,
-                    value_width,
+                    TILE_ROWS,
+                    head_dim,
+                    padded(rows),
                     0,
                 )
+            rest = scale
+            if is_causal == 1:
+                hide_later(scores, num, last_list[start : start + rows], scale)
+                rest = _ONE
+            write_column_softmax(scores, num, padded(rows), rest, _HALF)
+            in_place, onto, target = consecutive(listed, rows, value_dim), 0, block.ctypes.data
+            if in_place:
+                place, onto = out_start + listed[0] * value_dim, 1
+                target = output.ctypes.data + place * BYTES
+                if keep != _ONE:
+                    rescale(output[place:][: rows * value_dim], keep)
+            for r in range(0, tile_rows(rows), TILE_ROWS):
+                call_for_tile(values, value_start, value_step, ahead + r, num_keys, value_dim)
+                multiply(
+                    scores.ctypes.data + r * BYTES,
+                    1,
+                    BLOCK,
+                    value_address,
+                    PANEL,
+                    value_distance,
+                    target + r * value_width * BYTES,
+                    value_width,
+                    TILE_ROWS,
+                    num,
+                    value_width,
+                    onto,
+                )
+            if not in_place:
                 join_rows(output, out_start, listed, rows, value_dim, block, keep)
 
 

@@ -151,8 +151,19 @@ def join_rows(
 
 @kernel
 def call_for_row(rows: Any, start: int, step: int, row: int, count: int, width: int) -> None:
-    """Asks memory for a row that will be read soon, if there is one; another is worked on now."""
+    """Asks memory for a row that will be read soon, if there is one; another is worked on now.
+
+    A few rows at a time, between products: memory takes so many requests and no more, and who asks
+    for all rows of a block at once waits for them.
+    """
     if 0 <= row < count:
         address = rows.ctypes.data + (start + row * step) * BYTES
         for c in range(0, width, LANES):
             prefetch(address + c * BYTES)
+
+
+@kernel
+def call_for_tile(rows: Any, start: int, step: int, first: int, count: int, width: int) -> None:
+    """`call_for_row` of the rows of a tile."""
+    for row in range(first, first + TILE_ROWS):
+        call_for_row(rows, start, step, row, count, width)
