@@ -198,9 +198,7 @@ def _check_shapes(query: Tensor, key: Tensor, value: Tensor, enable_gqa: bool) -
 
 
 def with_positive_scale(query: Tensor, scale: float) -> tuple[Tensor, float]:
-    """Queries and scale as torch's fused kernels can take them: with causality, they return NaN
-    under a scale <= 0.
-    """
+    """Queries and scale for torch's fused kernels, which return NaN if causal and scale <= 0."""
     return (query, scale) if scale > 0 else (query * scale, 1.0)
 
 
