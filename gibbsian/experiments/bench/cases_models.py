@@ -1,14 +1,15 @@
 """Whole models: one training iteration, and its memory, as the LLN paper's Table 2.
 
+In float32, and under autocast in bfloat16, in which models of this kind are trained.
 The RoBERTa models are one: its attention is exchanged between iterations, so that softmax, LLN,
 LLN+Diag, AES and no attention share their weights.
 """
 
 import functools
 from collections.abc import Callable, Iterator
+from itertools import product
 
 import torch
-from torch import Tensor
 from torch.optim import AdamW
 from transformers import PreTrainedModel
 
@@ -26,10 +27,13 @@ from gibbsian.experiments.bench.case import (
 from gibbsian.experiments.bench.memory import require_memory
 from gibbsian.experiments.bench.models import (
     VALUES_ONLY,
+    Precision,
     build_nystromformer,
     build_optimizer,
     build_roberta,
     iterate,
+    masked_tokens,
+    predict_masked,
     require_finite,
     set_attention,
     weights_bytes,
@@ -86,30 +90,33 @@ _NOTES = {
 }
 _WEIGHTS_LIMIT = 16 * 10**9
 """Bytes of weights beyond which the attention that writes them out is not tried."""
-_FIRST_TOKEN = 5
 _CHECK_LENGTH = 128
-_CHECK_BOUND = 1e-3
+_CHECK_BOUND: dict[Precision, float] = {"float32": 1e-5, "bfloat16": 0.02}
 # an inverse by six iterations amplifies roundings
-_NYSTROM_CHECK_BOUND = 0.1
+_NYSTROM_CHECK_BOUND: dict[Precision, float] = {"float32": 0.01, "bfloat16": 0.02}
+_TITLES: dict[Precision, str] = {"float32": "", "bfloat16": ", bfloat16 autocast"}
 
 
 def model_cases(shapes: Shapes) -> Iterator[Case]:
-    """Seconds and peak memory of an iteration at every length."""
+    """Seconds and peak memory of an iteration at every length and in both precisions."""
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
     quantities: tuple[Quantity, ...] = ("seconds", "bytes")
-    for length in (*shapes.model, *shapes.model_optional):
-        for quantity in quantities:
-            yield Case(
-                name=f"model-{'iteration' if quantity == 'seconds' else 'memory'}-{length}",
-                group="One training iteration of RoBERTa-base, batch 1"
-                + (", peak memory" if quantity == "bytes" else ""),
-                size=length,
-                tensors=functools.partial(_tokens, shapes),
-                contenders=_contenders(shapes, length),
-                ratios=tuple(_ratios(length, quantity)),
-                mode="iteration",
-                quantity=quantity,
-                optional=length in shapes.model_optional,
-            )
+    lengths = (*shapes.model, *shapes.model_optional)
+    for precision, length, quantity in product(precisions, lengths, quantities):
+        kind = "iteration" if quantity == "seconds" else "memory"
+        name = f"model-{kind}" + ("" if precision == "float32" else f"-{precision}")
+        yield Case(
+            name=f"{name}-{length}",
+            group=f"One training iteration of RoBERTa-base, batch 1{_TITLES[precision]}"
+            + (", peak memory" if quantity == "bytes" else ""),
+            size=length,
+            tensors=functools.partial(masked_tokens, shapes),
+            contenders=_contenders(shapes, length, precision),
+            ratios=tuple(_ratios(length, quantity)),
+            mode="iteration",
+            quantity=quantity,
+            optional=length in shapes.model_optional,
+        )
 
 
 def _ratios(length: int, quantity: Quantity) -> Iterator[Ratio]:
@@ -126,12 +133,12 @@ def _ratios(length: int, quantity: Quantity) -> Iterator[Ratio]:
             yield Ratio(of=of, to=to, paper=paper, higher_is_better=to == "LLN")
 
 
-def _contenders(shapes: Shapes, length: int) -> tuple[Contender, ...]:
+def _contenders(shapes: Shapes, length: int, precision: Precision) -> tuple[Contender, ...]:
     ours = tuple(
         Contender(
             name=name,
-            prepare=functools.partial(_prepare_roberta, shapes, attention),
-            check=functools.partial(_check, shapes, attention),
+            prepare=functools.partial(_prepare_roberta, shapes, attention, precision),
+            check=functools.partial(_check, shapes, attention, precision),
             note=_NOTES.get(name, ""),
             left_out=_too_large(shapes, length) if name == _SQUARE else None,
         )
@@ -139,8 +146,8 @@ def _contenders(shapes: Shapes, length: int) -> tuple[Contender, ...]:
     )
     nystromformer = Contender(
         name="Nystromformer",
-        prepare=functools.partial(_prepare_nystromformer, shapes),
-        check=functools.partial(_check_nystromformer, shapes),
+        prepare=functools.partial(_prepare_nystromformer, shapes, precision),
+        check=functools.partial(_check_nystromformer, shapes, precision),
         note="transformers' own, 64 landmarks, with its convolution",
     )
     return (*ours, nystromformer)
@@ -156,16 +163,6 @@ def _too_large(shapes: Shapes, length: int) -> str | None:
     )
 
 
-def _tokens(shapes: Shapes, length: int) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(length)
-    shape = (1, length)
-    first, last = _FIRST_TOKEN, shapes.model_vocabulary
-    return {
-        "input_ids": torch.randint(first, last, shape, generator=generator),
-        "labels": torch.randint(first, last, shape, generator=generator),
-    }
-
-
 @functools.lru_cache(maxsize=1)
 def _roberta(shapes: Shapes, length: int) -> tuple[PreTrainedModel, AdamW]:
     model = build_roberta(shapes, length)
@@ -173,7 +170,10 @@ def _roberta(shapes: Shapes, length: int) -> tuple[PreTrainedModel, AdamW]:
 
 
 def _prepare_roberta(
-    shapes: Shapes, attention: Callable[[], Attention] | str, tensors: Tensors
+    shapes: Shapes,
+    attention: Callable[[], Attention] | str,
+    precision: Precision,
+    tensors: Tensors,
 ) -> Operation:
     length = tensors["input_ids"].shape[1]
     model, optimizer = _roberta(shapes, length)
@@ -181,44 +181,46 @@ def _prepare_roberta(
         # and a layer's scores and gradients, the activations, another model
         require_memory(5 * weights_bytes(shapes, length) // 3)
     return Operation(
-        call=lambda: iterate(model, optimizer, tensors),
+        call=lambda: iterate(model, optimizer, tensors, precision),
         leaves={},
         before=lambda: set_attention(model, attention),
         after=lambda: require_finite(model),
     )
 
 
-def _prepare_nystromformer(shapes: Shapes, tensors: Tensors) -> Operation:
+def _prepare_nystromformer(shapes: Shapes, precision: Precision, tensors: Tensors) -> Operation:
     model = build_nystromformer(shapes, tensors["input_ids"].shape[1])
     optimizer = build_optimizer(model)
     return Operation(
-        call=lambda: iterate(model, optimizer, tensors),
+        call=lambda: iterate(model, optimizer, tensors, precision),
         leaves={},
         after=lambda: require_finite(model),
     )
 
 
 @functools.lru_cache
-def _check(shapes: Shapes, attention: Callable[[], Attention] | str) -> Check:
+def _check(shapes: Shapes, attention: Callable[[], Attention] | str, precision: Precision) -> Check:
     model = build_roberta(shapes, _CHECK_LENGTH, layers=2)
     set_attention(model, attention)
-    return _compare_precisions(model, shapes, _CHECK_BOUND)
+    return _compare_precisions(model, shapes, precision, _CHECK_BOUND[precision])
 
 
 @functools.lru_cache
-def _check_nystromformer(shapes: Shapes) -> Check:
+def _check_nystromformer(shapes: Shapes, precision: Precision) -> Check:
     model = build_nystromformer(shapes, _CHECK_LENGTH, layers=2)
-    return _compare_precisions(model, shapes, _NYSTROM_CHECK_BOUND)
+    return _compare_precisions(model, shapes, precision, _NYSTROM_CHECK_BOUND[precision])
 
 
-def _compare_precisions(model: PreTrainedModel, shapes: Shapes, bound: float) -> Check:
-    """Loss, logits and all gradients in float32 against the same model in float64."""
-    tokens = _tokens(shapes, _CHECK_LENGTH)
+def _compare_precisions(
+    model: PreTrainedModel, shapes: Shapes, precision: Precision, bound: float
+) -> Check:
+    """Loss, logits and all gradients as timed against the same model in float64."""
+    tensors = masked_tokens(shapes, _CHECK_LENGTH)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    found = _loss_and_gradients(model, tokens)
+    found = _results(model, tensors, precision)
     # the moments that a training step moved, back
     model.load_state_dict(state)
-    expected = _loss_and_gradients(model.double(), tokens)
+    expected = _results(model.double(), tensors, "float32")
     return Check(
         error=largest(map(relative_error, found, expected)),
         bound=bound,
@@ -226,9 +228,9 @@ def _compare_precisions(model: PreTrainedModel, shapes: Shapes, bound: float) ->
     )
 
 
-def _loss_and_gradients(model: PreTrainedModel, tokens: Tensors) -> Outputs:
-    outputs = model(**tokens)
-    gradients = torch.autograd.grad(outputs.loss, list(model.parameters()))
+def _results(model: PreTrainedModel, tensors: Tensors, precision: Precision) -> Outputs:
+    logits, loss = predict_masked(model, tensors, precision)
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
     # as one, because single ones may be 0 in truth: a bias of the keys changes no softmax row
     flat = torch.cat([g.flatten() for g in gradients])
-    return (outputs.loss.detach()[None], outputs.logits.detach(), flat)
+    return (loss.detach()[None], logits.detach(), flat)

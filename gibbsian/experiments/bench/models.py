@@ -1,14 +1,16 @@
 """The whole models of the benchmark, and what one training iteration of them is.
 
 RoBERTa-base with random weights and batch 1, and transformers' Nystromformer of the same shape (64
-landmarks, its convolution of 65); no dropout anywhere, AdamW, float32.
+landmarks, its convolution of 65), trained as masked language models; no dropout anywhere, AdamW,
+weights in float32.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.optim import AdamW
 from transformers import (
     AttentionInterface,
@@ -27,10 +29,14 @@ from gibbsian.experiments.bench.peers import LANDMARKS
 from gibbsian.experiments.bench.shapes import Shapes
 from gibbsian.integrations.transformers import remove, use
 
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+"""What matrix products are computed in; bfloat16 is torch's autocast."""
 HEAD_DIM = 64
 """Numbers in a query, key or value."""
 VALUES_ONLY = "bench_values_only"
 """transformers' name of what attends to nothing: `pass_values`."""
+_FIRST_TOKEN = 5
+_MASKED = 0.15
 
 
 def build_roberta(shapes: Shapes, length: int, *, layers: int | None = None) -> PreTrainedModel:
@@ -128,14 +134,50 @@ def build_optimizer(model: PreTrainedModel) -> AdamW:
     return AdamW(model.parameters(), lr=1e-5, fused=True)
 
 
-def iterate(model: PreTrainedModel, optimizer: AdamW, tensors: Tensors) -> Outputs:
+def masked_tokens(shapes: Shapes, length: int) -> dict[str, Tensor]:
+    """Random tokens of which 15 % are masked, as in RoBERTa's training; always the same.
+
+    Returns:
+        `input_ids` (1, length); `masked` (1, length), where the mask's token stands in them; and
+        `targets` (masked positions,), what stood there.
+    """
+    generator = torch.Generator().manual_seed(length)
+    mask_token = shapes.model_vocabulary - 1
+    tokens = torch.randint(_FIRST_TOKEN, mask_token, (1, length), generator=generator)
+    masked = torch.zeros(1, length, dtype=torch.bool)
+    masked[0, torch.randperm(length, generator=generator)[: round(_MASKED * length)]] = True
+    return {
+        "input_ids": tokens.masked_fill(masked, mask_token),
+        "masked": masked,
+        "targets": tokens[masked],
+    }
+
+
+def predict_masked(
+    model: PreTrainedModel, tensors: Tensors, precision: Precision
+) -> tuple[Tensor, Tensor]:
+    """Logits of the masked positions, and their mean cross entropy.
+
+    The vocabulary's layer is applied where a loss is taken and nowhere else, as RoBERTa's own
+    training does; transformers' forward pass would apply it to every position.
+    """
+    head = model.get_submodule("lm_head" if isinstance(model, RobertaForMaskedLM) else "cls")
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        states = model.base_model(input_ids=tensors["input_ids"]).last_hidden_state
+        logits: Tensor = head(states[tensors["masked"]])
+        return logits, cross_entropy(logits, tensors["targets"])
+
+
+def iterate(
+    model: PreTrainedModel, optimizer: AdamW, tensors: Tensors, precision: Precision
+) -> Outputs:
     """Forward, backward, step; the loss.
 
     Raises:
         FloatingPointError: it is not finite.
     """
     optimizer.zero_grad(set_to_none=True)
-    loss: Tensor = model(**tensors).loss
+    _, loss = predict_masked(model, tensors, precision)
     loss.backward()
     optimizer.step()
     if not loss.isfinite():

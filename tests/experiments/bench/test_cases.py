@@ -10,7 +10,10 @@ from gibbsian.experiments.bench.case import Check, Ratio
 from gibbsian.experiments.bench.memory import require_memory
 from gibbsian.experiments.bench.models import (
     VALUES_ONLY,
+    build_nystromformer,
     build_roberta,
+    masked_tokens,
+    predict_masked,
     require_finite,
     set_attention,
 )
@@ -124,6 +127,22 @@ def test_without_attention_no_position_knows_of_another_and_all_layers_are_train
     assert attention.query.weight.grad.count_nonzero() == 0
     assert attention.key.weight.grad.count_nonzero() == 0
     assert attention.value.weight.grad.count_nonzero() > 0
+
+
+@pytest.mark.parametrize("build", [build_roberta, build_nystromformer])
+def test_the_loss_is_transformers_own_of_the_masked_positions(build):
+    model = build(SHAPES, 128)
+    tensors = masked_tokens(SHAPES, 128)
+    masked = tensors["masked"]
+    assert masked.sum() == 19  # 15 %
+    assert (tensors["input_ids"] == SHAPES.model_vocabulary - 1).equal(masked)
+    labels = torch.full_like(tensors["input_ids"], -100).masked_scatter(masked, tensors["targets"])
+    expected = model(input_ids=tensors["input_ids"], labels=labels)
+    logits, loss = predict_masked(model, tensors, "float32")
+    torch.testing.assert_close(loss, expected.loss)
+    torch.testing.assert_close(logits, expected.logits[masked])
+    assert logits.dtype == torch.float32
+    assert predict_masked(model, tensors, "bfloat16")[0].dtype == torch.bfloat16
 
 
 def test_what_would_not_fit_is_refused_before_it_is_tried():

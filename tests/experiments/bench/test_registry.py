@@ -111,17 +111,23 @@ def test_the_paper_s_ratios_are_those_of_its_seconds():
     assert PAPER_GIGABYTES["LLN"][2048] == 5.7
 
 
-def test_better_than_the_paper_is_below_it_over_softmax_and_above_it_for_nystromformer():
-    (case,) = (case for case in FULL.values() if case.name == "model-iteration-2048")
+@pytest.mark.parametrize("name", ["model-iteration-2048", "model-iteration-bfloat16-2048"])
+def test_better_than_the_paper_is_below_it_over_softmax_and_above_it_for_nystromformer(name):
+    case = FULL[name]
     found = {(r.of, r.to): (r.bar, r.higher_is_better) for r in case.ratios if r.bar is not None}
     assert found == {
         ("LLN", "softmax"): (0.67, False),
         ("LLN", "softmax, N x N"): (0.67, False),
         ("Nystromformer", "LLN"): (1.6, True),
     }
+
+
+def test_the_longest_models_run_only_where_they_are_named():
     assert [c.name for c in FULL.values() if c.optional] == [
         "model-iteration-16384",
         "model-memory-16384",
+        "model-iteration-bfloat16-16384",
+        "model-memory-bfloat16-16384",
     ]
 
 
@@ -132,8 +138,9 @@ def test_softmax_that_writes_its_weights_out_is_left_out_where_they_do_not_fit()
         if name.startswith("model-")
     }
     assert {name for name, reason in reasons.items() if reason is None} == {
-        f"model-{quantity}-{length}"
+        f"model-{quantity}-{precision}{length}"
         for quantity in ("iteration", "memory")
+        for precision in ("", "bfloat16-")
         for length in (512, 1024, 2048, 4096)
     }
     # 12 layers, 12 heads, 4 bytes
