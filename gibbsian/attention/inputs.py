@@ -199,7 +199,9 @@ def _check_shapes(query: Tensor, key: Tensor, value: Tensor, enable_gqa: bool) -
 
 def with_positive_scale(query: Tensor, scale: float) -> tuple[Tensor, float]:
     """Queries and scale for torch's fused kernels, which return NaN if causal and scale <= 0."""
-    return (query, scale) if scale > 0 else (query * scale, 1.0)
+    if scale > 0:
+        return query, scale
+    return (-query, -scale) if scale < 0 else (query * 0.0, 1.0)
 
 
 def _checked_mask(mask: Tensor, query: Tensor, key: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from gibbsian.cli.compare import Interrupted
 
 if TYPE_CHECKING:
     from gibbsian.experiments.generation import Writer
+    from gibbsian.sampling import Calibration
 
 
 def generate_command(
@@ -95,7 +96,7 @@ def generate_command(
         return
     generation = _written(writer, as_json=as_json, title=policy.partition(":")[0])
     _save(generation, html, trace)
-    _summarise(notes, generation, writer.calibration is None)
+    _summarise(notes, generation, writer.calibration)
     if generation["stopped"] == "interrupted":
         raise Interrupted("Interrupted. The text so far is above.")
 
@@ -163,17 +164,26 @@ def _save(generation: dict[str, Any], html: Path | None, trace: Path | None) -> 
         raise DataError(f"{path} cannot be written: {error.strerror}.") from None
 
 
-def _summarise(console: Console, generation: dict[str, Any], uncalibrated: bool) -> None:
+def _summarise(
+    console: Console, generation: dict[str, Any], calibration: "Calibration | None"
+) -> None:
     tokens, seconds = len(generation["tokens"]), generation["seconds"]
     _note(
         console,
         f"{tokens} tokens in {seconds:.1f} s, policy {generation['policy']['name']}, seed "
         f"{generation['seed']}",
     )
-    if uncalibrated:
+    if calibration is None:
         _note(
             console,
             "Quadrants by the package's thresholds; --calibrate FILE makes this model's own.",
+        )
+    # by name: the same model may lie in another folder now
+    elif Path(calibration.model).resolve().name != Path(generation["model"]).resolve().name:
+        _note(
+            console,
+            f"Quadrants by thresholds of another model, {calibration.model}; --calibrate FILE "
+            "makes this model's own.",
         )
 
 

@@ -4,6 +4,7 @@ import os
 import sys
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,13 +34,25 @@ def serve_command(
     They do with `"vllm_xargs": {"gibbsian_policy": "quadrant", "gibbsian_seed": 1}`.
     """
     # Here, not at the top: torch takes seconds to import, `--help` should not.
-    from gibbsian._errors import ArgumentError, BackendUnavailableError  # noqa: PLC0415
+    from gibbsian._errors import (  # noqa: PLC0415
+        ArgumentError,
+        BackendUnavailableError,
+        DataError,
+    )
     from gibbsian.integrations.vllm import POLICY_VARIABLE, default_policy  # noqa: PLC0415
 
     given = options or []
     if policy is not None:
         os.environ[POLICY_VARIABLE] = policy
-    default_policy()
+    try:
+        default_policy()
+    except ArgumentError as error:
+        if policy is None:
+            raise
+        raise ArgumentError(str(error).replace(POLICY_VARIABLE, "--policy", 1)) from None
+    # what else is not here may be a name on a hub, or in a store that vLLM knows
+    if (Path(model).is_absolute() or model.startswith(".")) and not Path(model).exists():
+        raise DataError(f"`model` {model} does not exist. Check the path.")
     for option in given:
         if option.replace("_", "-").startswith(("--spec", "-sc")):
             raise ArgumentError(

@@ -58,7 +58,7 @@ def bench_title(results: Results) -> str:
     quick = "quick look (tiny sizes: no statement about speed); " if settings["quick"] else ""
     return (
         f"{quick}{machine['processor']}, {settings['threads']} threads, "
-        f"torch {results['versions']['torch']}, float32, batch 1"
+        f"torch {results['versions']['torch']}, batch 1, float32 unless a line says bfloat16"
     )
 
 

@@ -2,7 +2,7 @@
 
 python -m gibbsian.reports.bench_page results/bench.json results/bench-lln.json .
 
-Of a case that several files hold the last one counts: what has changed is measured again by itself.
+Of a case that several files hold the last one counts.
 """
 
 import argparse
@@ -89,7 +89,7 @@ each case in one run, on one machine. How to read it, and how to run it:
 writes `{file}`; this page is made from it by
 `python -m gibbsian.reports.bench_page {" ".join(files)} .`
 
-{_again(results["commands"])}The flags are the settings of the run:
+{_later(results["commands"])}The flags are the settings of the run:
 at most {settings["repeats"]} rounds a case, no further round of a case after
 {settings["budget"]:g} seconds (three are always made), {settings["threads"]} threads.
 
@@ -114,11 +114,11 @@ at most {settings["repeats"]} rounds a case, no further round of a case after
     return "\n".join(parts)
 
 
-def _again(commands: list[tuple[str, str, int]]) -> str:
-    """What was measured again, by itself."""
+def _later(commands: list[tuple[str, str, int]]) -> str:
+    """What was measured later, by itself."""
     return "".join(
-        f"{number} cases were measured again, after changes to what they time, and stand here as\n"
-        f"in `{file}`, by `{command}`\n\n"
+        f"{number} cases were measured in a later run, and stand here as in `{file}`, by\n"
+        f"`{command}`\n\n"
         for file, command, number in commands[1:]
     )
 

@@ -82,6 +82,18 @@ def test_only_a_calibration(monkeypatch, capsys, tmp_path):
     assert "--calibrate" not in capsys.readouterr().err
 
 
+def test_thresholds_of_another_model_are_told(monkeypatch, capsys, llama, tmp_path):
+    text = small.text(tmp_path / "text.txt", count=20)
+    levels = tmp_path / "levels.json"
+    assert run(monkeypatch, llama, "--calibrate", text, "--thresholds", levels) == 0
+    assert run(monkeypatch, llama, *WRITE, "--thresholds", levels) == 0
+    assert "another model" not in capsys.readouterr().err
+    content = json.loads(levels.read_text())
+    levels.write_text(json.dumps(content | {"model": "org/other"}))
+    assert run(monkeypatch, llama, *WRITE, "--thresholds", levels) == 0
+    assert "thresholds of another model, org/other;" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

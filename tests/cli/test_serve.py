@@ -93,9 +93,20 @@ def test_the_policy_goes_to_all_of_vllm_s_processes(monkeypatch):
 
 def test_a_bad_policy_is_refused_before_vllm_starts(monkeypatch, capsys):
     message = refused(monkeypatch, capsys, "model", "--policy", "nonsense")
+    assert message.startswith("error: `--policy`: ")
     assert "must be one of adaptive, " in message
     monkeypatch.setenv(POLICY_VARIABLE, "edt:theta=-1")
     assert POLICY_VARIABLE in refused(monkeypatch, capsys, "model")
+
+
+def test_a_folder_that_is_not_there_is_refused_before_vllm_starts(monkeypatch, capsys, tmp_path):
+    assert "does not exist" in refused(monkeypatch, capsys, str(tmp_path / "none"))
+    assert "does not exist" in refused(monkeypatch, capsys, "./none")
+
+
+@pytest.mark.parametrize("model", ["org/model", "s3://bucket/model", "org/model/file.gguf"])
+def test_what_only_vllm_can_find_is_left_to_it(monkeypatch, model):
+    assert run(monkeypatch, model)[2] == model
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gibbsian.attention.cpu import strided
 from gibbsian.attention.cpu.few_queries_kernels import (
     STRETCH_MOMENTS,
     merge_moments,
@@ -69,9 +70,9 @@ class FewQueries(Rows):
         self.stretch = max(_SHORTEST, -(-padded // wanted // KEY_BLOCK) * KEY_BLOCK)
         self.stretches = -(-padded // self.stretch)
         self.moments = np.empty((*self.scores.shape[:2], self.stretches, STRETCH_MOMENTS))
-        self.key = flat(inputs.key)
+        self.key = strided.rows(inputs.key.detach().float())
         self.mask = flat_mask(inputs)
-        self.value = flat(inputs.value)
+        self.value = strided.rows(inputs.value.detach().float())
         self.value_dim = inputs.value.shape[3]
 
     def score(self, which: np.ndarray) -> None:
@@ -152,21 +153,8 @@ class FewQueries(Rows):
         return torch.from_numpy(output), torch.from_numpy(support)
 
 
-def flat(tensor: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The float32 numbers of a (batch, heads, length, channels) tensor where they lie.
-
-    Returns:
-        The flat array from its first number to its last, and the strides of batch, head and
-        position. Only another dtype, or channels that are not adjacent, are copied.
-    """
-    tensor = tensor.detach().float()
-    if tensor.shape[3] > 1 and tensor.stride(3) != 1:
-        tensor = tensor.contiguous()
-    return _span(tensor).numpy(), np.array(tensor.stride()[:3], np.int64)
-
-
-def flat_mask(inputs: AttentionInputs) -> tuple[np.ndarray, np.ndarray]:
-    """Likewise for the mask, with the strides of all four dimensions; empty where there is none.
+def flat_mask(inputs: AttentionInputs) -> strided.Strided:
+    """Mask and causality together, as `strided.booleans` of all four dimensions.
 
     A mask repeated by `expand` is read where it lies; causality is added to what is repeated.
     """
@@ -175,13 +163,6 @@ def flat_mask(inputs: AttentionInputs) -> tuple[np.ndarray, np.ndarray]:
         for dim in range(4):
             mask = mask if mask.stride(dim) else mask.narrow(dim, 0, 1)
     mask = replace(inputs, mask=mask).full_mask()
-    if mask is None:
-        return np.empty(0, np.uint8), np.zeros(4, np.int64)
-    strides = mask.expand(*inputs.query.shape[:3], inputs.key.shape[2]).stride()
-    return _span(mask).view(torch.uint8).numpy(), np.array(strides, np.int64)
-
-
-def _span(tensor: Tensor) -> Tensor:
-    """The memory of a tensor that is not empty, from its first element to its last."""
-    steps = zip(tensor.shape, tensor.stride(), strict=True)
-    return tensor.as_strided((1 + sum((size - 1) * stride for size, stride in steps),), (1,))
+    if mask is not None:
+        mask = mask.expand(*inputs.query.shape[:3], inputs.key.shape[2])
+    return strided.booleans(mask, 4)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gibbsian.attention.cpu.strided import booleans
 from gibbsian.numerics.cpu.jit import kernel
 from gibbsian.numerics.cpu.matmul import multiply, pack_transposed
 from gibbsian.numerics.cpu.simd import KEY_BLOCK, LANES, PANEL, TILE_ROWS
@@ -112,19 +113,6 @@ def row_numbers(tensor: Tensor, problem: Problem) -> Any:
     return flat.contiguous().numpy()
 
 
-def mask_bytes(mask: Tensor | None) -> tuple[Any, Any]:
-    """A mask's bytes, and their strides in its four dimensions, 0 where it is broadcast."""
-    if mask is None:
-        return np.zeros(1, np.uint8), np.full(4, -1)
-    strides = [
-        stride if size > 1 else 0 for size, stride in zip(mask.shape, mask.stride(), strict=True)
-    ]
-    # where it lies: an expanded mask is not written out
-    span = 1 + sum((n - 1) * stride for n, stride in zip(mask.shape, strides, strict=True))
-    flat = mask.detach().as_strided((span,), (1,)).view(torch.uint8)
-    return flat.numpy(), np.array(strides)
-
-
 def transposed_panels(matrices: Any, padded_rows: int) -> Any:
     """The transpose of each matrix (units, rows, columns) in panels, for `multiply`."""
     units, _, columns = matrices.shape
@@ -157,7 +145,7 @@ class ScoreSource(NamedTuple):
     panels: Any
     """The keys of each unit, transposed: see `transposed_panels`."""
     mask: Any
-    """Bytes, and their `strides` in four dimensions, negative where there is no mask."""
+    """Bytes, and their `strides` in four dimensions; empty where there is no mask."""
     strides: Any
     key_heads: int
     queries: int
@@ -169,11 +157,11 @@ class ScoreSource(NamedTuple):
 
 def score_source(problem: Problem, query: Tensor, keys: Any, mask: Tensor | None) -> ScoreSource:
     """Of a call, with `keys` the `unit_rows` of its keys."""
-    flat_mask, strides = mask_bytes(mask)
+    mask_bytes, strides = booleans(mask, 4)
     return ScoreSource(
         query=unit_rows(query, problem.rows, problem.head_dim),
         panels=transposed_panels(keys, problem.padded_keys),
-        mask=flat_mask,
+        mask=mask_bytes,
         strides=strides,
         key_heads=problem.key_heads,
         queries=problem.queries,
@@ -226,7 +214,7 @@ def tile_scores(
         row = first + i
         for j in range(visible_keys(row, queries, keys, source.is_causal), extent):
             scores[i, j] = np.float32(-np.inf)
-        if strides[3] >= 0:
+        if mask.size > 0:
             head = unit % source.key_heads * (query.shape[0] // queries) + row // queries
             start = unit // source.key_heads * strides[0]
             start += head * strides[1] + row % queries * strides[2]

@@ -83,17 +83,17 @@ _NOTES = {
         "must have done: the 32.1 GB that it states at 4096 are mostly those"
     ),
     _NOTHING: (
-        "the values go straight through: what every attention adds to, and the lowest that any "
-        "ratio over softmax can be here; Nystromformer over it is the highest that Nystromformer "
-        "over LLN can be"
+        "the values go straight through: what every attention adds to, and but for noise the "
+        "lowest that any ratio over softmax can be here; Nystromformer over it is the highest that "
+        "Nystromformer over LLN can be"
     ),
 }
 _WEIGHTS_LIMIT = 16 * 10**9
 """Bytes of weights beyond which the attention that writes them out is not tried."""
 _CHECK_LENGTH = 128
-_CHECK_BOUND: dict[Precision, float] = {"float32": 1e-5, "bfloat16": 0.02}
+_CHECK_BOUND: dict[Precision, float] = {"float32": 1e-4, "bfloat16": 0.1}
 # an inverse by six iterations amplifies roundings
-_NYSTROM_CHECK_BOUND: dict[Precision, float] = {"float32": 0.01, "bfloat16": 0.02}
+_NYSTROM_CHECK_BOUND: dict[Precision, float] = {"float32": 0.01, "bfloat16": 0.5}
 _TITLES: dict[Precision, str] = {"float32": "", "bfloat16": ", bfloat16 autocast"}
 
 
@@ -140,7 +140,7 @@ def _contenders(shapes: Shapes, length: int, precision: Precision) -> tuple[Cont
             prepare=functools.partial(_prepare_roberta, shapes, attention, precision),
             check=functools.partial(_check, shapes, attention, precision),
             note=_NOTES.get(name, ""),
-            left_out=_too_large(shapes, length) if name == _SQUARE else None,
+            left_out=_too_large(shapes, length, precision) if name == _SQUARE else None,
         )
         for name, attention in _ATTENTIONS.items()
     )
@@ -153,8 +153,8 @@ def _contenders(shapes: Shapes, length: int, precision: Precision) -> tuple[Cont
     return (*ours, nystromformer)
 
 
-def _too_large(shapes: Shapes, length: int) -> str | None:
-    size = weights_bytes(shapes, length)
+def _too_large(shapes: Shapes, length: int, precision: Precision) -> str | None:
+    size = weights_bytes(shapes, length, precision)
     if size <= _WEIGHTS_LIMIT:
         return None
     return (
@@ -179,7 +179,7 @@ def _prepare_roberta(
     model, optimizer = _roberta(shapes, length)
     if attention == "eager":
         # and a layer's scores and gradients, the activations, another model
-        require_memory(5 * weights_bytes(shapes, length) // 3)
+        require_memory(5 * weights_bytes(shapes, length, precision) // 3)
     return Operation(
         call=lambda: iterate(model, optimizer, tensors, precision),
         leaves={},
@@ -230,7 +230,11 @@ def _compare_precisions(
 
 def _results(model: PreTrainedModel, tensors: Tensors, precision: Precision) -> Outputs:
     logits, loss = predict_masked(model, tensors, precision)
-    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    parameters = dict(model.named_parameters())
+    found = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
     # as one, because single ones may be 0 in truth: a bias of the keys changes no softmax row
-    flat = torch.cat([g.flatten() for g in gradients])
-    return (loss.detach()[None], logits.detach(), flat)
+    groups = [list(found.values())]
+    for name in ("query", "key", "value"):
+        groups.append([g for n, g in found.items() if n.endswith(f"self.{name}.weight")])
+    gradients = (torch.cat([g.flatten() for g in group]) for group in groups)
+    return (loss.detach()[None], logits.detach(), *gradients)

@@ -84,10 +84,11 @@ def _shared(shapes: Shapes, layers: int | None) -> dict[str, Any]:
     }
 
 
-def weights_bytes(shapes: Shapes, length: int) -> int:
+def weights_bytes(shapes: Shapes, length: int, precision: Precision) -> int:
     """What the attention weights of all layers hold until the backward pass, written out."""
     heads = shapes.model_width // HEAD_DIM
-    return 4 * shapes.model_layers * heads * length**2
+    size: int = getattr(torch, precision).itemsize
+    return size * shapes.model_layers * heads * length**2
 
 
 def set_attention(model: PreTrainedModel, attention: Callable[[], Attention] | str) -> None:
@@ -135,7 +136,7 @@ def build_optimizer(model: PreTrainedModel) -> AdamW:
 
 
 def masked_tokens(shapes: Shapes, length: int) -> dict[str, Tensor]:
-    """Random tokens of which 15 % are masked, as in RoBERTa's training; always the same.
+    """Random tokens, 15 % of them masked and to be predicted; always the same.
 
     Returns:
         `input_ids` (1, length); `masked` (1, length), where the mask's token stands in them; and
@@ -158,8 +159,8 @@ def predict_masked(
 ) -> tuple[Tensor, Tensor]:
     """Logits of the masked positions, and their mean cross entropy.
 
-    The vocabulary's layer is applied where a loss is taken and nowhere else, as RoBERTa's own
-    training does; transformers' forward pass would apply it to every position.
+    The vocabulary's layer is applied where a loss is taken and nowhere else, as in RoBERTa's
+    original training; transformers' forward pass would apply it to every position.
     """
     head = model.get_submodule("lm_head" if isinstance(model, RobertaForMaskedLM) else "cls")
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):

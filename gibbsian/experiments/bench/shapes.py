@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shapes:
-    """What every group of cases is measured at. Batch 1, float32."""
+    """What every group of cases is measured at. Batch 1."""
 
     heads: int = 8
     """Attention heads."""

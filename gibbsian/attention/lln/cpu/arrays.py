@@ -9,32 +9,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gibbsian.attention.cpu.strided import Strided, booleans, contiguous, rows
 from gibbsian.numerics.cpu.simd import LANES
 from gibbsian.numerics.cpu.threads import num_workers
 
-Rows = tuple[Any, Any]
-"""A flat array, and the distances of samples, heads and rows in it."""
+__all__ = [
+    "Strided",
+    "empty",
+    "float32_like",
+    "marks",
+    "padded_size",
+    "per_head",
+    "rows",
+    "scratch",
+    "vector",
+]
 
 
-def rows(tensor: Tensor) -> Rows:
-    """(batch, heads, rows, features) where it lies; copied only if features are not contiguous."""
-    if tensor.stride(-1) != 1 and tensor.shape[-1] > 1:
-        tensor = _contiguous(tensor)
-    return _flat(tensor), np.array(tensor.stride()[:3], np.int64)
-
-
-def marks(present: Tensor | None) -> Rows:
-    """(batch, heads, keys) booleans as bytes; empty = every key is present."""
-    if present is None:
-        return np.empty(0, np.uint8), np.zeros(3, np.int64)
-    if present.stride(-1) != 1:
-        present = _contiguous(present)
-    return numbers(present.view(torch.uint8))
-
-
-def numbers(tensor: Tensor) -> Rows:
-    """(batch, heads, rows), where it lies."""
-    return _flat(tensor), np.array(tensor.stride(), np.int64)
+def marks(present: Tensor | None) -> Strided:
+    """(batch, heads, keys) booleans as bytes, a head's side by side; empty = all are present."""
+    if present is not None and present.stride(-1) != 1:
+        present = contiguous(present)
+    return booleans(present, 3)
 
 
 def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Any:
@@ -67,19 +63,3 @@ def padded_size(size: int) -> int:
 def vector(per_head: Tensor) -> Any:
     """(batch, heads) as one row, whatever its strides."""
     return np.ascontiguousarray(per_head.detach().numpy()).reshape(-1)
-
-
-def _contiguous(tensor: Tensor) -> Tensor:
-    return torch.from_numpy(np.array(tensor.detach().numpy(), order="C"))
-
-
-def _flat(tensor: Tensor) -> Any:
-    """What the tensor spans, as one row."""
-    tensor = tensor.detach()
-    if tensor.is_contiguous():
-        return tensor.view(-1).numpy()
-    if tensor.numel() == 0:
-        return tensor.reshape(0).numpy()
-    distances = zip(tensor.shape, tensor.stride(), strict=True)
-    span = 1 + sum((size - 1) * stride for size, stride in distances)
-    return tensor.as_strided((span,), (1,)).numpy()

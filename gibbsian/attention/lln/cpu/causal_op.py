@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from gibbsian.attention.lln.cpu import arrays
-from gibbsian.attention.lln.cpu.causal import attend_causally, scratch_size
+from gibbsian.attention.lln.cpu.causal import attend_causally
 from gibbsian.attention.lln.cpu.causal_backward import differentiate_causally
+from gibbsian.attention.lln.cpu.causal_rows import scratch_size
 from gibbsian.attention.lln.cpu.diagonal_blocks import DiagonalBlocks
 from gibbsian.attention.lln.cpu.twice import differentiable_form
 from gibbsian.attention.lln.masks import LinearMask
@@ -35,24 +36,18 @@ def attend_to_earlier(
     flat = output.reshape(-1)
     tensors = (*arrays.rows(query), *arrays.rows(key), *arrays.rows(value))
     mask = LinearMask(queries=queries, keys=keys, present=present, causal_offset=offset)
-    sizes = (batch, heads, head_dim, value_dim)
-    blocks = DiagonalBlocks(mask, sizes, tensors, block_size, scale)
+    blocks = DiagonalBlocks(mask, (batch, heads, head_dim, value_dim), tensors, block_size, scale)
     run(
         attend_causally,
         batch * heads,
-        heads,
-        head_dim,
-        value_dim,
-        queries,
-        keys,
         offset,
-        *tensors,
-        *arrays.marks(present),
-        arrays.vector(query_scale),
-        arrays.vector(key_scale),
+        arrays.marks(present),
+        (arrays.vector(query_scale), arrays.vector(key_scale)),
+        arrays.scratch(batch * heads, scratch_size(head_dim, value_dim)),
+        (heads, head_dim, value_dim, queries, keys),
+        tensors,
+        blocks.arguments[-1],
         flat,
-        arrays.scratch(batch * heads, scratch_size(head_dim, value_dim, 0)),
-        *blocks.arguments,
     )
     blocks.average(flat)
     return torch.from_numpy(output)
@@ -98,34 +93,31 @@ def _backward(
     tensors = (*arrays.rows(query), *arrays.rows(key), *arrays.rows(value))
     upstream_rows = arrays.rows(upstream)
     mask = LinearMask(queries=queries, keys=keys, present=present, causal_offset=offset)
-    sizes = (batch, heads, head_dim, value_dim)
-    blocks = DiagonalBlocks(mask, sizes, tensors, block_size, scale)
+    blocks = DiagonalBlocks(mask, (batch, heads, head_dim, value_dim), tensors, block_size, scale)
     flat = tuple(x.reshape(-1) for x in (grad_query, grad_key, grad_value))
     tasks = batch * heads
     # A chunk may be as short as one query; pages that are not written to cost nothing.
-    chunks = num_workers(tasks), max(1, queries)
+    workers, chunks = num_workers(tasks), max(1, queries)
+    kept = (
+        arrays.empty(workers, chunks, arrays.padded_size(head_dim)),
+        arrays.empty(workers, chunks, dtype=torch.int64),
+        arrays.empty(workers, 2, queries),
+    )
     run(
         differentiate_causally,
         tasks,
-        heads,
-        head_dim,
-        value_dim,
-        queries,
-        keys,
         offset,
-        *tensors,
-        *arrays.marks(present),
+        arrays.marks(present),
+        (arrays.vector(query_scale), arrays.vector(key_scale)),
+        blocks.share_rows(),
+        (grad_query_scale.reshape(-1), grad_key_scale.reshape(-1)),
+        kept,
+        arrays.scratch(tasks, scratch_size(head_dim, value_dim)),
+        (heads, head_dim, value_dim, queries, keys),
+        tensors,
+        blocks.arguments[-1],
         *upstream_rows,
-        *blocks.share_rows(),
-        arrays.vector(query_scale),
-        arrays.vector(key_scale),
         flat,
-        grad_query_scale.reshape(-1),
-        grad_key_scale.reshape(-1),
-        arrays.scratch(tasks, scratch_size(head_dim, value_dim, queries)),
-        arrays.empty(*chunks, arrays.padded_size(head_dim)),
-        arrays.empty(*chunks, dtype=torch.int64),
-        *blocks.arguments,
     )
     blocks.add_gradients(upstream_rows, flat)
     return (

@@ -18,6 +18,7 @@ from gibbsian.attention.lln.cpu.diagonal_rows import (
 from gibbsian.attention.lln.cpu.features import (
     BLOCK,
     BYTES,
+    address_of,
     head_start,
     padded,
     rescale,
@@ -62,7 +63,7 @@ def write_softmax(scores: Any, visible: int, scale: float, share: float) -> None
 
 @kernel
 def larger(x: float, y: float) -> float:
-    """One comparison, where `maximum` also sees to NaN: here the sum will."""
+    """One comparison. A NaN may be lost here; the sum of exponentials is NaN then."""
     return x if x > y else y
 
 
@@ -176,7 +177,7 @@ def average_blocks(
             # absent keys: what comes next is not known here, and does not matter
             ahead = (b + 1) * block_size + start
             for r in range(0, tile_rows(num), TILE_ROWS):
-                if r < BLOCK:
+                if r < rows:
                     call_for_tile(keys, key_start, key_step, ahead + r, num_keys, head_dim)
                 multiply(
                     key_address + r * key_distance * BYTES,
@@ -185,7 +186,7 @@ def average_blocks(
                     panels.ctypes.data,
                     head_dim * PANEL,
                     PANEL,
-                    scores.ctypes.data + r * BLOCK * BYTES,
+                    address_of(scores, r * BLOCK),
                     BLOCK,
                     TILE_ROWS,
                     head_dim,
@@ -197,16 +198,16 @@ def average_blocks(
                 hide_later(scores, num, last_list[start : start + rows], scale)
                 rest = _ONE
             write_column_softmax(scores, num, padded(rows), rest, _HALF)
-            in_place, onto, target = consecutive(listed, rows, value_dim), 0, block.ctypes.data
+            in_place, onto, target = consecutive(listed, rows, value_dim), 0, address_of(block, 0)
             if in_place:
                 place, onto = out_start + listed[0] * value_dim, 1
-                target = output.ctypes.data + place * BYTES
+                target = address_of(output, place)
                 if keep != _ONE:
                     rescale(output[place:][: rows * value_dim], keep)
             for r in range(0, tile_rows(rows), TILE_ROWS):
                 call_for_tile(values, value_start, value_step, ahead + r, num_keys, value_dim)
                 multiply(
-                    scores.ctypes.data + r * BYTES,
+                    address_of(scores, r),
                     1,
                     BLOCK,
                     value_address,

@@ -14,7 +14,7 @@ from gibbsian.numerics.cpu.threads import num_workers, run
 
 _HALF, _ONE = np.float32(0.5), np.float32(1)
 _ROWS_A_TASK = 1024
-_ROWS_A_PART = 256
+_ROWS_A_PART = 512
 """Rows that LLN has just handled are still near when their blocks follow."""
 _NOWHERE = (np.empty(0, np.float32), np.zeros(3, np.int64))
 _NO_BLOCKS = (
@@ -95,7 +95,7 @@ class DiagonalBlocks:
         self._segments = -(-mask.keys // self.rows_a_task)
         self._tasks = 0 if self.joined else count * self._segments
 
-    def share_rows(self) -> arrays.Rows:
+    def share_rows(self) -> arrays.Strided:
         """What LLN's half is of each row, (batch, heads, queries): 1/2, or 1 without a block."""
         if self.joined or self._block_size == 0:
             return np.array([_HALF if self.joined else _ONE]), np.zeros(3, np.int64)
@@ -111,7 +111,7 @@ class DiagonalBlocks:
         split = (self._segments, self._blocks_a_task)
         run(average_some, self._tasks, *split, *self._apart, output)
 
-    def add_gradients(self, upstream: arrays.Rows, gradients: tuple[Any, ...]) -> None:
+    def add_gradients(self, upstream: arrays.Strided, gradients: tuple[Any, ...]) -> None:
         """Adds to LLN's gradients those through the blocks, unless its kernels have done so."""
         if self._tasks == 0:
             return

@@ -11,6 +11,7 @@ import numpy as np
 
 from gibbsian.attention.lln.cpu.features import (
     BYTES,
+    address_of,
     head_start,
     pack_rows,
     padded,
@@ -109,7 +110,7 @@ def listed_address(
 ) -> tuple[int, int]:
     """Address and row distance of the listed rows: in place, or gathered in `block`."""
     if consecutive(places, count, width):
-        return rows.ctypes.data + (start + places[0] * step) * BYTES, step
+        return address_of(rows, start + places[0] * step), step
     for r in range(count):
         source, target = rows[start + places[r] * step :][:width], block[r]
         for c in range(width):
@@ -118,7 +119,7 @@ def listed_address(
             target[c] = _ZERO
     for r in range(count, tile_rows(count)):
         block[r] = _ZERO
-    return block.ctypes.data, block.shape[1]
+    return address_of(block, 0), block.shape[1]
 
 
 @kernel
@@ -157,7 +158,7 @@ def call_for_row(rows: Any, start: int, step: int, row: int, count: int, width: 
     for all rows of a block at once waits for them.
     """
     if 0 <= row < count:
-        address = rows.ctypes.data + (start + row * step) * BYTES
+        address = address_of(rows, start + row * step)
         for c in range(0, width, LANES):
             prefetch(address + c * BYTES)
 

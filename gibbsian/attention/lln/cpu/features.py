@@ -43,6 +43,15 @@ def head_start(strides: Any, head: int, heads: int) -> int:
 
 
 @kernel
+def address_of(array: Any, position: int) -> int:
+    """Address of a number of a contiguous array.
+
+    Signed, as positions are: signed and unsigned numbers of 64 bits only meet in a float.
+    """
+    return np.intp(array.ctypes.data) + position * BYTES
+
+
+@kernel
 def take(scratch: Any, start: int, rows: int, columns: int) -> Any:
     """A block of a worker's scratch."""
     return scratch[start : start + rows * columns].reshape(rows, columns)
@@ -102,17 +111,17 @@ def rows_address(
 ) -> tuple[int, int]:
     """Address and row distance of rows that can be multiplied: in place, or copied to `block`."""
     if count % TILE_ROWS == 0 and width % LANES == 0:
-        return rows.ctypes.data + start * BYTES, step
+        return address_of(rows, start), step
     copy_rows(rows, start, step, count, width, block)
-    return block.ctypes.data, block.shape[1]
+    return address_of(block, 0), block.shape[1]
 
 
 @kernel
 def product_address(output: Any, start: int, count: int, width: int, block: Any) -> int:
     """Address for rows of a product: those of `output` (contiguous) if they fit, else `block`."""
     if count % TILE_ROWS == 0 and width % LANES == 0:
-        return output.ctypes.data + start * BYTES
-    return block.ctypes.data
+        return address_of(output, start)
+    return address_of(block, 0)
 
 
 @kernel
