@@ -75,7 +75,6 @@ def _command(results: Mapping[str, Any], file: str, cases: str = "") -> str:
 def bench_page(results: Mapping[str, Any]) -> str:
     """Markdown of the page: machine, summary, picture, a table for each question."""
     machine, versions = results["machine"], results["versions"]
-    settings = results["settings"]
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     file, command, _ = results["commands"][0]
     files = [found[0] for found in results["commands"]]
@@ -89,9 +88,9 @@ each case in one run, on one machine. How to read it, and how to run it:
 writes `{file}`; this page is made from it by
 `python -m gibbsian.reports.bench_page {" ".join(files)} .`
 
-{_later(results["commands"])}The flags are the settings of the run:
-at most {settings["repeats"]} rounds a case, no further round of a case after
-{settings["budget"]:g} seconds (three are always made), {settings["threads"]} threads.
+{_later(results["commands"])}The flags are the settings of a run: at most
+`--repeats` rounds a case, no further round of a case after `--budget` seconds (three are always made),
+and `--threads` threads.
 
 **Machine.** {machine["processor"]}, {machine["cores"]} cores, {machine["system"]}.
 

@@ -5,7 +5,13 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from gibbsian._errors import ArgumentError
-from gibbsian.attention import Entmax, entmax_attention, softmax_attention
+from gibbsian.attention import (
+    Entmax,
+    entmax_attention,
+    lln_attention,
+    lln_diag_attention,
+    softmax_attention,
+)
 from tests.attention.cases import inputs
 from tests.oracles.attention import attend
 from tests.tolerances import assert_gradients, assert_identity, assert_same
@@ -103,7 +109,10 @@ def test_causal_softmax_under_a_scale_that_is_not_positive(scale):
     query, key, value = (torch.randn(1, 2, 70, 16, dtype=torch.float64) for _ in range(3))
     hidden = torch.ones(70, 70, dtype=torch.bool).triu(1)
     weights = (scale * query @ key.mT).masked_fill(hidden, -torch.inf).softmax(dim=-1)
-    found = softmax_attention(
-        query.float(), key.float(), value.float(), is_causal=True, scale=scale
-    )
+    inputs = query.float(), key.float(), value.float()
+    found = softmax_attention(*inputs, is_causal=True, scale=scale)
     assert_same(found, (weights @ value).float())
+    # with one block of all keys, LLN+Diag is the mean of LLN and this
+    options = {"is_causal": True, "scale": scale, "backend": "reference"}
+    mean = lln_diag_attention(*inputs, block_size=70, **options)
+    assert_same(mean, (lln_attention(*inputs, **options) + found) / 2)

@@ -29,7 +29,7 @@ from gibbsian.reports.bench_page import (
 )
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ("results/bench.json", "results/bench-lln.json")
+RESULTS = tuple(f"results/bench{part}.json" for part in ("", "-lln", "-models", "-models-long"))
 TITLES = [column.title for column in BENCH_COLUMNS]
 
 
@@ -297,7 +297,7 @@ def test_of_a_case_measured_twice_the_last_one_counts(results):
     )
     page = bench_page(both)
     assert "bench_page results/a.json results/b.json .`" in page
-    assert "2 cases were measured again" in page
+    assert "2 cases were measured in a later run" in page
     later["machine"]["cores"] = 64
     with pytest.raises(DataError, match="one machine, got another in b"):
         combined({"a": results, "b": later})

@@ -233,8 +233,7 @@ def _results(model: PreTrainedModel, tensors: Tensors, precision: Precision) -> 
     parameters = dict(model.named_parameters())
     found = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
     # as one, because single ones may be 0 in truth: a bias of the keys changes no softmax row
-    groups = [list(found.values())]
-    for name in ("query", "key", "value"):
-        groups.append([g for n, g in found.items() if n.endswith(f"self.{name}.weight")])
+    ends = ("", "self.query.weight", "self.key.weight", "self.value.weight")
+    groups = ([g for name, g in found.items() if name.endswith(end)] for end in ends)
     gradients = (torch.cat([g.flatten() for g in group]) for group in groups)
     return (loss.detach()[None], logits.detach(), *gradients)

@@ -1,7 +1,6 @@
 """Top-k: a cut in the number of tokens."""
 
 from dataclasses import dataclass
-from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ class TopK(Filter):
     Bit for bit the rule of Hugging Face transformers.
 
     Raises:
-        ArgumentError: k or a bound that is no integer, or < 1.
+        ArgumentError: k < 1, or a bound < 1.
     """
 
     k: int | Tensor
@@ -28,11 +27,8 @@ class TopK(Filter):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        given: tuple[tuple[str, object], ...] = (("k", self.k), ("bound", self.bound))
-        for name, value in given:
-            if value is None or isinstance(value, Tensor):
-                continue
-            if not isinstance(value, Integral) or value < 1:
+        for name, value in (("k", self.k), ("bound", self.bound)):
+            if isinstance(value, int) and value < 1:
                 raise ArgumentError(
                     f"`{name}` must be an integer >= 1, got {value}. 1 is greedy; for all tokens "
                     "leave the filter out."

@@ -14,7 +14,6 @@ from gibbsian.sampling import filters
         (lambda: filters.Temperature(temperature=float("nan")), "temperature"),
         (lambda: filters.Temperature(temperature=float("inf")), "temperature"),
         (lambda: filters.TopK(k=0), "k"),
-        (lambda: filters.TopK(k=2.5), "k"),
         (lambda: filters.TopK(k=torch.ones(3), bound=0), "bound"),
         (lambda: filters.TopP(p=1.1), "p"),
         (lambda: filters.MinP(min_p=-0.1), "min_p"),

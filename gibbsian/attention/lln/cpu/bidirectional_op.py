@@ -163,6 +163,7 @@ def _backward(
         (*query_rows, *key_rows, *value_rows),
         block_size,
         scale,
+        near=256,
     )
     grad_query, grad_key, grad_value = (arrays.empty(*x.shape) for x in (query, key, value))
     flat = tuple(x.reshape(-1) for x in (grad_query, grad_key, grad_value))

@@ -14,8 +14,6 @@ from gibbsian.numerics.cpu.threads import num_workers, run
 
 _HALF, _ONE = np.float32(0.5), np.float32(1)
 _ROWS_A_TASK = 1024
-_ROWS_A_PART = 512
-"""Rows that LLN has just handled are still near when their blocks follow."""
 _NOWHERE = (np.empty(0, np.float32), np.zeros(3, np.int64))
 _NO_BLOCKS = (
     (0,) * 5,
@@ -41,6 +39,8 @@ class DiagonalBlocks:
         tensors: `arrays.rows` of float32 queries, keys and values, one after the other.
         block_size: present keys in a block.
         scale: of the scores.
+        near: rows that are still in the cache when their blocks follow: LLN handles about so many,
+            then the blocks.
     """
 
     rows_a_part: int
@@ -60,8 +60,9 @@ class DiagonalBlocks:
         tensors: tuple[Any, ...],
         block_size: int,
         scale: float,
+        near: int = 512,
     ) -> None:
-        self.rows_a_part = max(1, _ROWS_A_PART // max(1, block_size)) * max(1, block_size)
+        self.rows_a_part = max(1, near // max(1, block_size)) * max(1, block_size)
         self.rows_a_task = max(1, _ROWS_A_TASK // self.rows_a_part) * self.rows_a_part
         self.joined = False
         self.arguments = self._apart = _NO_BLOCKS

@@ -95,6 +95,18 @@ def test_different_lengths(form, is_causal, lengths):
 
 
 @forms
+@both_directions
+@pytest.mark.parametrize("padded", [False, True])
+def test_rows_that_are_multiplied_where_they_lie_after_lln(form, is_causal, padded):
+    # blocks in a pass of their own, of rows that are consecutive all the same
+    lengths = (192, 192) if padded else (128, 192)
+    *inputs, upstream = tensors(*lengths, head_dim=64, value_dim=64, batch=1)
+    mask = torch.ones(1, 1, 1, 192, dtype=torch.bool)
+    mask[..., 128:] = False
+    check(form, inputs, upstream, is_causal=is_causal, mask=mask if padded else None)
+
+
+@forms
 @pytest.mark.parametrize("lengths", [(70, 100), (100, 70), (1, 50)])
 def test_queries_placed_by_a_dense_causal_mask(form, lengths):
     *inputs, upstream = tensors(*lengths)
