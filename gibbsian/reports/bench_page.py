@@ -89,8 +89,8 @@ writes `{file}`; this page is made from it by
 `python -m gibbsian.reports.bench_page {" ".join(files)} .`
 
 {_later(results["commands"])}The flags are the settings of a run: at most
-`--repeats` rounds a case, no further round of a case after `--budget` seconds (three are always made),
-and `--threads` threads.
+`--repeats` rounds a case, no further round of a case after `--budget` seconds (three are always
+made), and `--threads` threads.
 
 **Machine.** {machine["processor"]}, {machine["cores"]} cores, {machine["system"]}.
 
