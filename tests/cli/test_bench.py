@@ -50,7 +50,7 @@ def test_list_names_every_case_and_runs_nothing(monkeypatch, capsys, tmp_path):
     assert run(monkeypatch, "--list") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines] == list(all_cases(quick=False))
-    assert sum(line.endswith("(only where named)") for line in lines) == 2
+    assert sum(line.endswith("(only where named)") for line in lines) == 4
     assert not list(tmp_path.iterdir())
     assert run(monkeypatch, "--list", "lln-causal-*") == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
