@@ -21,9 +21,9 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def describe_versions() -> dict[str, str]:
-    """Python and the packages that results may depend on."""
-    packages = ("gibbsian", "torch", "transformers", "accelerate", "tokenizers")
+def describe_versions(*more: str) -> dict[str, str]:
+    """Python and the packages that results may depend on, and those named."""
+    packages = ("gibbsian", "torch", "transformers", "accelerate", "tokenizers", *more)
     return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
 
 

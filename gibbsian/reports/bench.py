@@ -13,8 +13,8 @@ Results = Mapping[str, Any]
 _Line = Mapping[str, Any]
 
 GLOBAL_NOTE = (
-    "A ratio is one of medians; its interval holds the median of the rounds' ratios with 95 % "
-    "probability (the range below 6 rounds)."
+    "A ratio is one of medians; its interval holds 95 % of such ratios when rounds are resampled "
+    "(all of them below 6 rounds)."
 )
 
 
@@ -32,8 +32,8 @@ BENCH_COLUMNS = tuple(
         ("first call", "the very first call, compilation included"),
         ("error", "largest error of a row found, relative, against the truth in float64"),
         ("to", "what the ratio divides by"),
-        ("ratio", "of the medians, and an interval of the rounds' ratios"),
-        ("bar", "what has to be reached, and whether it is"),
+        ("ratio", "of the medians, and its interval"),
+        ("bar", "what has to be reached, and whether it is (≈ = within the interval)"),
         ("aim", "what would be better still"),
         ("paper", "the published ratio, on other hardware"),
     )
@@ -109,10 +109,12 @@ def bytes_text(count: int) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def reached(ratio: Mapping[str, Any], limit: float) -> bool:
-    """Whether a measured ratio reaches a limit."""
+def verdict(ratio: Mapping[str, Any], limit: float) -> str:
+    """Whether a measured ratio reaches a limit: ✓, ✗, or ≈ where the interval is on both sides."""
+    if ratio["low"] < limit < ratio["high"]:
+        return "≈"
     value: float = ratio["ratio"]
-    return value >= limit if ratio["higher_is_better"] else value <= limit
+    return _mark(value >= limit if ratio["higher_is_better"] else value <= limit)
 
 
 def _lines(name: str, case: Mapping[str, Any]) -> Iterator[_Line]:
@@ -163,7 +165,7 @@ def _compared(ratio: Mapping[str, Any]) -> dict[str, str]:
         if limit is None:
             cells[name] = ABSENT
         else:
-            mark = "" if ratio["ratio"] is None else f" {_mark(reached(ratio, limit))}"
+            mark = "" if ratio["ratio"] is None else f" {verdict(ratio, limit)}"
             cells[name] = f"{sign} {limit:.3g}{mark}"
     cells["paper"] = ABSENT if ratio["paper"] is None else f"{ratio['paper']:.2f}"
     return cells
@@ -183,7 +185,7 @@ def _barred(case: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
             value = (
                 f"not measured: {ratio['reason']}"
                 if ratio["ratio"] is None
-                else f"{ratio['ratio']:.2f} {_mark(reached(ratio, ratio['bar']))}"
+                else f"{ratio['ratio']:.2f} {verdict(ratio, ratio['bar'])}"
             )
             yield f"{ratio['of']} / {ratio['to']}", size, value, f"{sign} {ratio['bar']:.3g}"
     if case["bar_bytes"] is not None:

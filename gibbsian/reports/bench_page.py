@@ -28,33 +28,42 @@ FIGURE = PAGE.parent / "figures" / "bench.svg"
 README = Path("README.md")
 BEGIN, END = "<!-- bench: made by gibbsian.reports.bench_page -->", "<!-- /bench -->"
 _COLUMNS_NOTE = """**Columns.** *bar* is the limit that the case sets for the ratio (or for the
-bytes): ✓ where the measured value, not its interval, reaches it, ✗ where it does not. *aim* is a
-second limit, which would be better still. *paper* is the ratio that the LLN paper's Table 2 states
-for the same comparison, on other hardware."""
+bytes): ✓ where the ratio and its whole interval reach it, ✗ where nothing of them does, ≈ where the
+bar lies within the interval, so that another run may well end on its other side. *aim* is a second
+limit, which would be better still. *paper* is the ratio that the LLN paper's Table 2 states for the
+same comparison, on other hardware."""
 _SHORT = ("what", "over", "size", "measured", "bar")
 _IN_PAGE = ("contender", "median", "quartiles", "to", "ratio", "bar", "aim", "paper")
 
 
 def combined(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Results of several runs as one, with `commands`: a file, its command and number of cases.
+    """Results of several runs as one, with `commands`.
+
+    Those are of each run its file, its command, how many cases are shown, and what the package's
+    sources were.
 
     Args:
-        files: results by the path of their file; the last that has a case gives it. Settings and
-            versions are those of the first.
+        files: results by the path of their file; the last that has a case gives it. Settings are
+            those of the first.
 
     Raises:
-        DataError: the runs are of several machines.
+        DataError: the runs are of several machines, or with several versions of a package.
     """
     (first, whole), *others = files.items()
-    commands = [(first, _command(whole, first), len(whole["cases"]))]
     cases, declared = dict(whole["cases"]), whole["declared"]
     for file, later in others:
-        if later["machine"] != whole["machine"]:
-            raise DataError(f"A page is made of runs on one machine, got another in {file}.")
+        for what in ("machine", "versions"):
+            if later[what] != whole[what]:
+                raise DataError(
+                    "A page is made of runs on one machine with the same versions, got another "
+                    f"{what} in {file}."
+                )
         cases |= later["cases"]
         declared = later["declared"]
-        names = " ".join(later["cases"])
-        commands.append((file, _command(later, file, names), len(later["cases"])))
+    commands = [(first, _command(whole, first), len(whole["cases"]), whole["source"])]
+    for file, later in others:
+        command = _command(later, file, " ".join(later["cases"]))
+        commands.append((file, command, len(later["cases"]), later["source"]))
     order = {case["case"]: i for i, case in enumerate(declared)}
     known = sorted(cases, key=lambda name: order.get(name, len(order)))
     return {
@@ -76,7 +85,7 @@ def bench_page(results: Mapping[str, Any]) -> str:
     """Markdown of the page: machine, summary, picture, a table for each question."""
     machine, versions = results["machine"], results["versions"]
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
-    file, command, _ = results["commands"][0]
+    file, command, _, source = results["commands"][0]
     files = [found[0] for found in results["commands"]]
     head = f"""# Speed and memory
 
@@ -85,10 +94,10 @@ each case in one run, on one machine. How to read it, and how to run it:
 [Benchmark](../usage/bench.md).
 
 **Command and file.** `{command}`
-writes `{file}`; this page is made from it by
+writes `{file}` (sources of the package: SHA-256 {source[:8]}); this page is made from it by
 `python -m gibbsian.reports.bench_page {" ".join(files)} .`
 
-{_later(results["commands"])}The flags are the settings of a run: at most
+{_others(results["commands"])}The flags are the settings of a run: at most
 `--repeats` rounds a case, no further round of a case after `--budget` seconds (three are always
 made), and `--threads` threads.
 
@@ -113,12 +122,12 @@ made), and `--threads` threads.
     return "\n".join(parts)
 
 
-def _later(commands: list[tuple[str, str, int]]) -> str:
-    """What was measured later, by itself."""
+def _others(commands: list[tuple[str, str, int, str]]) -> str:
+    """What was measured by itself."""
     return "".join(
-        f"{number} cases were measured in a later run, and stand here as in `{file}`, by\n"
-        f"`{command}`\n\n"
-        for file, command, number in commands[1:]
+        f"{number} cases were measured in another run (sources {source[:8]}), and stand here as in "
+        f"`{file}`, by\n`{command}`\n\n"
+        for file, command, number, source in commands[1:]
     )
 
 
@@ -168,10 +177,14 @@ def _remarks(results: Mapping[str, Any], names: list[str]) -> list[str]:
 
 def readme_table(results: Mapping[str, Any]) -> str:
     """The short table with its command, for README."""
-    order = "sizes, ratios and bars in the same order"
+    order = "sizes, ratios and bars in the same order; ≈ is a bar within the ratio's interval"
+    (_, command, *_), *others = results["commands"]
+    moved = sum(number for _, _, number, _ in others)
+    where = f"by the other commands on [the page]({PAGE.as_posix()})"
+    more = f" ({moved} cases {where})" if moved else ""
     return "\n".join(
         (
-            f"`{results['commands'][0][1]}` on {bench_title(results)} ({order}):\n",
+            f"`{command}`{more} on {bench_title(results)} ({order}):\n",
             markdown_table(_SHORT, short_rows(results), left=2),
             *_not_measured(results),
         )

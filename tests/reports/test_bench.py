@@ -13,6 +13,7 @@ from gibbsian.reports.bench import (
     markdown_table,
     seconds_text,
     short_rows,
+    verdict,
 )
 from gibbsian.reports.bench_figures import draw_bench
 from gibbsian.reports.bench_page import (
@@ -73,7 +74,8 @@ def results():
         "machine": {"processor": "A processor", "cores": 2, "system": "Linux x86_64"},
         "versions": {"python": "3.11.7", "torch": "2.13.0"},
         "declared": [],
-        "commands": [("results/bench.json", "gibbsian bench --repeats 9", 5)],
+        "source": "0123456789abcdef",
+        "commands": [("results/bench.json", "gibbsian bench --repeats 9", 5, "0123456789abcdef")],
         "cases": {
             "aes-64": case(
                 "AES forward", 64, {"AES": timed(0.004), "SDPA": timed(0.005)}, [ratio(0.8)],
@@ -128,6 +130,9 @@ def test_a_right_contender_shows_time_ratio_and_whether_bars_are_met(results):
     assert found["ratio"] == "0.80 [0.75, 0.85]"
     assert (found["bar"], found["aim"]) == ("≤ 1 ✓", "≤ 0.6 ✗")
     assert line(results, "aes-128", "AES")["bar"] == "≤ 1 ✗"
+    for low, high, mark in ((1.0, 1.3, "✗"), (0.99, 1.3, "≈"), (0.9, 1.0, "✓")):
+        found = {**ratio(0.5 * (low + high)), "low": low, "high": high}
+        assert verdict(found, 1.0) == mark
     assert line(results, "aes-128", "peer")["bar"] == "-"
     assert line(results, "aes-128", "peer")["error"] == "no truth"
 
@@ -284,6 +289,7 @@ def test_of_a_case_measured_twice_the_last_one_counts(results):
     later["cases"] = {"aes-64": later["cases"]["aes-64"], "new-64": later["cases"]["bad-64"]}
     later["cases"]["aes-64"]["contenders"]["AES"]["seconds"]["median"] = 0.003
     later["settings"]["repeats"] = 15
+    later["source"] = "fedcba9876543210"
     later["declared"] = [{"case": "new-64"}, {"case": "aes-64"}, {"case": "aes-128"}]
     both = combined({"results/a.json": results, "results/b.json": later})
     assert list(both["cases"])[:3] == ["new-64", "aes-64", "aes-128"]
@@ -294,13 +300,17 @@ def test_of_a_case_measured_twice_the_last_one_counts(results):
         "results/b.json",
         "gibbsian bench aes-64 new-64 --repeats 15 --budget 60 --threads 2 --output results/b.json",
         2,
+        "fedcba9876543210",
     )
     page = bench_page(both)
     assert "bench_page results/a.json results/b.json .`" in page
-    assert "2 cases were measured in a later run" in page
-    later["machine"]["cores"] = 64
-    with pytest.raises(DataError, match="one machine, got another in b"):
-        combined({"a": results, "b": later})
+    assert "writes `results/a.json` (sources of the package: SHA-256 01234567)" in page
+    assert "2 cases were measured in another run (sources fedcba98)" in page
+    assert "(2 cases by the other commands on [the page]" in readme_table(both)
+    for what in ("machine", "versions"):
+        other = {**later, what: {**later[what], "torch_threads": 64}}
+        with pytest.raises(DataError, match=f"got another {what} in b"):
+            combined({"a": results, "b": other})
 
 
 def test_what_is_committed_is_what_the_results_give():

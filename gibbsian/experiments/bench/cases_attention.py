@@ -1,6 +1,8 @@
 """Cases of attention that looks at all pairs: AES, forward, with gradients, and decoding."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import torch
@@ -81,35 +83,22 @@ def aes(
     )
 
 
-def sparse_facts(*, is_causal: bool) -> "SupportFacts":
-    """What `Case.facts` of a sparse case is."""
-    return SupportFacts(_SPARSE, is_causal)
-
-
-class SupportFacts:
-    """Measures the support of sampled rows: kept keys over visible keys, both summed.
+def sparse_facts(tensors: Tensors, *, is_causal: bool) -> dict[str, float]:
+    """Support of sampled rows in a sparse case, kept keys over visible keys, and mean zeta.
 
     In float64, which no fast kernel takes: the facts of a case do not hang on what it times.
     """
-
-    def __init__(self, schedule: Schedule, is_causal: bool) -> None:
-        self._schedule = schedule
-        self._is_causal = is_causal
-
-    def __call__(self, tensors: Tensors) -> dict[str, float]:
-        """Support and sparsity, means over the rows."""
-        query, key, value = (tensors[n].detach().double() for n in ("query", "key", "value"))
-        rows = sampled_rows(query.shape[-2], _COUNTED_ROWS)
-        mask = torch.arange(key.shape[-2]) <= rows.unsqueeze(-1) if self._is_causal else None
-        with torch.no_grad():
-            _, found = aes_attention(
-                query[..., rows, :], key, value,
-                schedule=self._schedule, mask=mask, return_statistics=True,
-            )  # fmt: skip
-        return {
-            "mean support": float(found.support_size.sum() / found.num_keys.sum()),
-            "mean zeta": float(found.zeta.mean()),
-        }
+    query, key, value = (tensors[n].detach().double() for n in ("query", "key", "value"))
+    rows = sampled_rows(query.shape[-2], _COUNTED_ROWS)
+    mask = torch.arange(key.shape[-2]) <= rows.unsqueeze(-1) if is_causal else None
+    with torch.no_grad():
+        _, found = aes_attention(
+            query[..., rows, :], key, value, schedule=_SPARSE, mask=mask, return_statistics=True
+        )
+    return {
+        "mean support": float(found.support_size.sum() / found.num_keys.sum()),
+        "mean zeta": float(found.zeta.mean()),
+    }
 
 
 def _aes_case(
@@ -117,15 +106,10 @@ def _aes_case(
 ) -> Case:
     sdpa = SDPA(is_causal=is_causal)
     schedule: Schedule = _DENSE if dense else _SPARSE
-    contenders: tuple[Contender, ...] = (
-        aes(schedule, is_causal=is_causal, detach_statistics=detached),
-        sdpa,
-    )
+    contenders = (aes(schedule, is_causal=is_causal, detach_statistics=detached), sdpa)
     rows = "all rows dense" if dense else "support at most 2 %"
     if mode == "forward":
         what, name, limits = "forward", "forward", (1.6, 1.2) if dense else (1.0, 0.6)
-        if not dense and not is_causal and size == shapes.exact[0]:
-            contenders = (*contenders, _ENTMAX15)
     elif detached:
         what, name, limits = (
             "forward and backward, detached statistics",
@@ -148,7 +132,33 @@ def _aes_case(
         ratios=against(contenders, sdpa.name, bar=limits[0], aim=limits[1]),
         mode=mode,
         differentiated=("query", "key", "value"),
-        facts=None if dense else sparse_facts(is_causal=is_causal),
+        facts=None if dense else partial(sparse_facts, is_causal=is_causal),
+    )
+
+
+def aes_cases(shapes: Shapes) -> Iterator[Case]:
+    """AES over SDPA: sparse and dense, forward and with gradients, bidirectional and causal."""
+    for size in shapes.short:
+        case = _aes_case(shapes, size, "forward", is_causal=False, dense=False)
+        ratios = against(case.contenders, "torch SDPA")
+        yield replace(case, group="AES forward, short rows", ratios=ratios)
+    for dense, is_causal in product((False, True), (False, True)):
+        for size in shapes.exact:
+            yield _aes_case(shapes, size, "forward", is_causal=is_causal, dense=dense)
+    for detached, is_causal in product((True, False), (False, True)):
+        for size in shapes.exact:
+            yield _aes_case(
+                shapes, size, "gradients", is_causal=is_causal, dense=False, detached=detached
+            )
+    case = _aes_case(shapes, shapes.exact[0], "forward", is_causal=False, dense=False)
+    # by itself: what it allocates slows down whatever runs beside it
+    contenders = (case.contenders[0], _ENTMAX15)
+    yield replace(
+        case,
+        name=f"aes-entmax-package-{shapes.exact[0]}",
+        group="AES forward, beside the entmax package",
+        contenders=contenders,
+        ratios=against(contenders, _ENTMAX15.name),
     )
 
 
@@ -162,22 +172,11 @@ _ENTMAX15 = Contender(
 )
 
 
-def aes_cases(shapes: Shapes) -> Iterator[Case]:
-    """AES over SDPA: sparse and dense, forward and with gradients, bidirectional and causal."""
-    for dense, is_causal in product((False, True), (False, True)):
-        for size in shapes.exact:
-            yield _aes_case(shapes, size, "forward", is_causal=is_causal, dense=dense)
-    for detached, is_causal in product((True, False), (False, True)):
-        for size in shapes.exact:
-            yield _aes_case(
-                shapes, size, "gradients", is_causal=is_causal, dense=False, detached=detached
-            )
-
-
 def decoding_cases(shapes: Shapes) -> Iterator[Case]:
-    """One query over a long cache of keys and values."""
+    """One query over a cache of keys and values."""
     contenders = (exact_decoder(_SPARSE), indexed_decoder(_SPARSE), SDPA())
-    for size in shapes.cache:
+    for size in (*shapes.short_cache, *shapes.cache):
+        bar, aim = (0.6, 0.3) if size in shapes.cache else (None, None)
         yield Case(
             name=f"aes-decoding-{size}",
             group="AES decoding, one query, concentrated heads",
@@ -187,7 +186,7 @@ def decoding_cases(shapes: Shapes) -> Iterator[Case]:
             ),
             contenders=contenders,
             ratios=tuple(
-                Ratio(of=c.name, to="torch SDPA", bar=0.6, aim=0.3) for c in contenders[:-1]
+                Ratio(of=c.name, to="torch SDPA", bar=bar, aim=aim) for c in contenders[:-1]
             ),
-            facts=sparse_facts(is_causal=False),
+            facts=partial(sparse_facts, is_causal=False),
         )

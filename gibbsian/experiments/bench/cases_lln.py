@@ -14,8 +14,9 @@ from gibbsian.experiments.bench.shapes import Shapes
 from gibbsian.experiments.bench.tensors import attention_tensors
 
 _BLOCK = 64
-_LIMITS = ((1024, 0.20, 0.15), (4096, 0.05, 0.03), (8192, 0.03, 0.02))
-_CAUSAL_LIMITS = ((4096, 0.25, None), (16384, 0.08, None))
+_LIMITS = {1024: (0.20, 0.15), 4096: (0.05, 0.03), 8192: (0.03, 0.02)}
+_CAUSAL_LIMITS = {4096: (0.25, None), 16384: (0.08, None)}
+_NO_LIMITS = (None, None)
 _QKV = ("query", "key", "value")
 _OTHER = "another attention: no truth to compare with"
 
@@ -87,10 +88,9 @@ def _linear_peers() -> tuple[Contender, ...]:
 def lln_cases(shapes: Shapes) -> Iterator[Case]:
     """LLN over SDPA, bidirectional and causal, and LLN+Diag over LLN."""
     modes: tuple[Mode, ...] = ("forward", "gradients")
-    limits = _limits(shapes.linear, _LIMITS)
     for mode, size in product(modes, shapes.linear):
         contenders = (lln(), SDPA(), *_linear_peers())
-        bar, aim = limits[size]
+        bar, aim = _LIMITS.get(size, _NO_LIMITS)
         yield _case(
             shapes,
             name="lln",
@@ -100,10 +100,9 @@ def lln_cases(shapes: Shapes) -> Iterator[Case]:
             contenders=contenders,
             ratios=against(contenders, "torch SDPA", bar=bar, aim=aim),
         )
-    limits = _limits(shapes.linear_causal, _CAUSAL_LIMITS)
     for size in shapes.linear_causal:
         contenders = (lln(is_causal=True), SDPA(is_causal=True), _CAUSAL_PEER)
-        bar, aim = limits[size]
+        bar, aim = _CAUSAL_LIMITS.get(size, _NO_LIMITS)
         yield _case(
             shapes,
             name="lln-causal",
@@ -131,13 +130,6 @@ _CAUSAL_PEER = Contender(
     package="linear-attention-transformer",
     note=f"{_OTHER}; blind to its own bucket of 64",
 )
-
-
-def _limits(
-    sizes: tuple[int, ...], known: tuple[tuple[int, float, float | None], ...]
-) -> dict[int, tuple[float | None, float | None]]:
-    found = {size: (bar, aim) for size, bar, aim in known}
-    return {size: found.get(size, (None, None)) for size in sizes}
 
 
 def _case(

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
-from gibbsian.experiments.bench.case import Case, Contender
+from gibbsian.experiments.bench.case import Case, Contender, Ratio
 from gibbsian.experiments.bench.cases_attention import (
     GAUSSIAN_STD,
     SDPA,
@@ -40,7 +41,7 @@ def memory_cases(shapes: Shapes) -> Iterator[Case]:
         tensors=attention_tensors(
             heads=shapes.heads, head_dim=shapes.head_dim, score_std=SPARSE_STD
         ),
-        facts=sparse_facts(is_causal=False),
+        facts=partial(sparse_facts, is_causal=False),
     )
 
     def case(kind: Case, name: str, title: str, *contenders: Contender, grad: bool = False) -> Case:
@@ -49,12 +50,13 @@ def memory_cases(shapes: Shapes) -> Iterator[Case]:
             name=f"memory-{name}-{shapes.memory}",
             group=f"Peak memory: {title}",
             contenders=contenders,
+            ratios=tuple(Ratio(of=contenders[0].name, to=c.name) for c in contenders[1:]),
             mode="gradients" if grad else "forward",
         )
 
     schedule, zero = SmoothStep(), Constant(zeta=0.0)
     yield case(sparse, "aes-sparse-forward", "AES forward", aes(schedule), SDPA())
-    causal = replace(sparse, facts=sparse_facts(is_causal=True))
+    causal = replace(sparse, facts=partial(sparse_facts, is_causal=True))
     yield case(
         causal, "aes-sparse-forward-causal", "AES forward, causal", aes(schedule, is_causal=True)
     )

@@ -67,12 +67,14 @@ def measure_here(case: Case, contender: Contender) -> dict[str, Any]:
 
     For an iteration of a model everything counts from before the model is built. Else inputs are
     made before; the results count, with the gradients of the outputs that gradients are taken with:
-    nothing is taken off, because not all of them need be alive at the peak.
+    nothing is taken off, because not all of them need be alive at the peak. Libraries, kernels and
+    threads do not count: something small runs before.
     """
     tensors = case.fresh_tensors()
     whole = case.mode == "iteration"
-    if not whole:
-        # libraries, kernels, threads: not the operation's growth
+    if whole and contender.check is not None:
+        contender.check()
+    elif not whole:
         small = case.fresh_tensors(min(case.size, _SMALL))
         warm = contender.prepare(small)
         call_for_check(case, contender, warm)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -28,6 +27,7 @@ from gibbsian.experiments.bench.registry import all_cases, select
 from gibbsian.experiments.bench.timing import (
     interleave,
     seconds_of,
+    settle,
     summarise,
     summarise_ratio,
 )
@@ -45,7 +45,6 @@ _PACKAGES = (
 )
 _THREAD_VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "NUMBA_")
 _CHILD_TIMEOUT = 1800.0
-_WARM_UP = 1
 _PACKAGE = Path(__file__).parents[2]
 _NAMES = {"versions": "versions", "source": "sources of the package (SHA-256)"}
 
@@ -148,7 +147,7 @@ def is_red(results: Mapping[str, Any]) -> bool:
 
 def _start(config: BenchConfig, output: Path, resume: bool) -> dict[str, Any]:
     settings = asdict(config)
-    versions = {**describe_versions(), **{name: _version(name) for name in _PACKAGES}}
+    versions = describe_versions(*_PACKAGES)
     source = source_digest()
     if output.exists():
         if not resume:
@@ -283,7 +282,7 @@ _Measured = tuple[dict[str, dict[str, Any]], dict[str, list[float]]]
 
 def _measure_seconds(case: Case, config: BenchConfig, observer: BenchObserver) -> _Measured:
     entries: dict[str, dict[str, Any]] = {}
-    timers: dict[str, _Guarded] = {}
+    guarded: dict[str, _Guarded] = {}
     tensors = case.fresh_tensors()
     for contender in case.contenders:
         observer.on_step(f"checking {contender.name}")
@@ -291,17 +290,17 @@ def _measure_seconds(case: Case, config: BenchConfig, observer: BenchObserver) -
         entries[contender.name] = entry
         if operation is not None:
             cotangents = random_cotangents(shapes) if case.mode == "gradients" else None
-            timers[contender.name] = _Guarded(partial(seconds_of, operation, case.mode, cotangents))
-    for timer in timers.values():
-        for _ in range(_WARM_UP):
-            timer()
+            timer = partial(seconds_of, operation, case.mode, cotangents)
+            guarded[contender.name] = _Guarded(timer)
+    # a whole model's first call is long enough to warm it up
+    warm = settle if case.mode != "iteration" else lambda timer: timer
     samples = interleave(
-        timers,
+        {name: warm(timer) for name, timer in guarded.items()},
         repeats=config.repeats,
         budget=config.budget,
         on_round=lambda done, of: observer.on_step(f"round {done} of at most {of}"),
     )
-    for name, timer in timers.items():
+    for name, timer in guarded.items():
         if timer.error is None:
             entries[name]["seconds"] = summarise(samples[name])
         else:
@@ -357,7 +356,7 @@ def _failure(error: Exception) -> dict[str, Any]:
 
 
 def _missing(package: str, error: ImportError) -> dict[str, Any]:
-    if _version(package) == "not installed":
+    if describe_versions(package)[package] == "not installed":
         return {"status": "not installed", "detail": f"pip install {package}"}
     return {"status": "not usable", "detail": f"{package} does not import: {error}"}
 
@@ -400,10 +399,3 @@ def _load() -> float | None:
         return os.getloadavg()[0]
     except (AttributeError, OSError):
         return None
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -17,12 +17,16 @@ class Shapes:
     """States in such a row."""
     exact: tuple[int, ...] = (2048, 4096, 8192)
     """Lengths of the attentions that look at all pairs, and of their statistics."""
+    short: tuple[int, ...] = (256, 512, 1024)
+    """Lengths at which exact sparsity costs most beside softmax."""
     linear: tuple[int, ...] = (1024, 4096, 8192)
     """Lengths of the linear attentions."""
     linear_causal: tuple[int, ...] = (4096, 16384)
     """The same, causal."""
     cache: tuple[int, ...] = (32768, 131072)
     """Keys that one query decodes over."""
+    short_cache: tuple[int, ...] = (1024, 4096, 8192)
+    """The same, too few to gain anything from."""
     memory: int = 32768
     """Length at which memory is measured."""
     model: tuple[int, ...] = (512, 1024, 2048, 4096, 8192)
@@ -44,9 +48,11 @@ QUICK = Shapes(
     rows=32,
     states=64,
     exact=(64,),
+    short=(32,),
     linear=(64,),
     linear_causal=(128,),
     cache=(256,),
+    short_cache=(64,),
     memory=256,
     model=(128,),
     model_optional=(),

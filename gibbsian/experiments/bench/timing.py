@@ -1,17 +1,22 @@
 """Seconds of several operations that take turns, and what follows from them."""
 
 import gc
-import math
-import statistics
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from gibbsian.experiments.bench.case import Mode, Operation, Outputs, run_once
 
 MIN_ROUNDS = 3
 """Rounds that are made even if the time for a case is used up."""
+SHORT = 0.25
+"""Seconds below which a call is not timed but after another of the same operation."""
+_RESAMPLINGS = 2000
 _CONFIDENCE = 0.95
+_FEW_ROUNDS = 6
 
 
 def seconds_of(operation: Operation, mode: Mode, cotangents: Outputs | None) -> float:
@@ -26,6 +31,26 @@ def seconds_of(operation: Operation, mode: Mode, cotangents: Outputs | None) -> 
     return seconds
 
 
+def settle(timer: Callable[[], float]) -> Callable[[], float]:
+    """Warm an operation up, and let it find its own caches, memory and threads if it is short.
+
+    What another operation leaves behind (pages given back to the system, threads that spin on) adds
+    milliseconds to a call.
+
+    Returns:
+        The timer itself where a call takes more than `SHORT` seconds, else one that calls twice and
+        returns the seconds of the second call.
+    """
+    if timer() > SHORT:
+        return timer
+
+    def second_call() -> float:
+        timer()
+        return timer()
+
+    return second_call
+
+
 def interleave(
     timers: Mapping[str, Callable[[], float]],
     *,
@@ -35,7 +60,7 @@ def interleave(
 ) -> dict[str, list[float]]:
     """Let operations take turns, so that whatever slows the machine down slows all of them.
 
-    Each round begins with another one: none always runs on the caches that the same one leaves.
+    Each round has an order of its own (the same in every run): none always follows the same one.
 
     Args:
         timers: each makes one call and returns its seconds.
@@ -47,7 +72,7 @@ def interleave(
         Seconds by name, one for each round.
     """
     found: dict[str, list[float]] = {name: [] for name in timers}
-    order = list(timers)
+    order, shuffled = list(timers), random.Random(0)  # noqa: S311  (an order, no secret)
     start = time.perf_counter()
     collecting = gc.isenabled()
     gc.collect()
@@ -56,8 +81,8 @@ def interleave(
         for done in range(repeats):
             if done >= MIN_ROUNDS and time.perf_counter() - start > budget:
                 break
-            first = done % max(len(order), 1)
-            for name in (*order[first:], *order[:first]):
+            shuffled.shuffle(order)
+            for name in order:
                 found[name].append(timers[name]())
             on_round(done + 1, repeats)
     finally:
@@ -68,45 +93,20 @@ def interleave(
 
 def summarise(values: Sequence[float]) -> dict[str, Any]:
     """Median and quartiles."""
-    ordered = sorted(values)
-    return {
-        "median": statistics.median(ordered),
-        "q1": _quantile(ordered, 0.25),
-        "q3": _quantile(ordered, 0.75),
-        "rounds": len(ordered),
-    }
+    q1, median, q3 = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
+    return {"median": median, "q1": q1, "q3": q3, "rounds": len(values)}
 
 
 def summarise_ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, Any]:
-    """Ratio of the medians, and an interval of the rounds' ratios.
+    """Ratio of the medians, and an interval of it.
 
-    The interval reaches from one ordered ratio of a round to another such that it holds the median
-    of such ratios with a probability of at least 95 %, whatever the distribution; with fewer than
-    six rounds it is the whole range.
+    The interval holds 95 % of the ratios of medians in resamplings of the rounds, each with both of
+    its times; with fewer than six rounds it holds all of them.
     """
-    ordered = sorted(a / b for a, b in zip(above, below, strict=True))
-    skipped = _ranks_outside(len(ordered))
-    return {
-        "ratio": statistics.median(above) / statistics.median(below),
-        "low": ordered[skipped],
-        "high": ordered[-1 - skipped],
-        "rounds": len(ordered),
-    }
-
-
-def _quantile(ordered: Sequence[float], part: float) -> float:
-    position = part * (len(ordered) - 1)
-    below = math.floor(position)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (position - below) * (ordered[above] - ordered[below])
-
-
-def _ranks_outside(count: int) -> int:
-    """How many ordered values on each side may be left out of a median's interval."""
-    skipped, outside = 0, 0.0
-    while skipped < (count - 1) // 2:
-        outside += 2 * math.comb(count, skipped) / 2**count
-        if outside > 1 - _CONFIDENCE:
-            break
-        skipped += 1
-    return skipped
+    rounds = len(above)
+    drawn = np.random.default_rng(0).integers(rounds, size=(_RESAMPLINGS, rounds))
+    medians = (np.median(np.asarray(times)[drawn], axis=1) for times in (above, below))
+    tail = 0.0 if rounds < _FEW_ROUNDS else (1 - _CONFIDENCE) / 2
+    low, high = np.quantile(np.divide(*medians), (tail, 1 - tail)).tolist()
+    ratio = float(np.median(above) / np.median(below))
+    return {"ratio": ratio, "low": low, "high": high, "rounds": rounds}
