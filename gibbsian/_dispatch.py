@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from gibbsian._errors import ArgumentError, BackendUnavailableError
 
@@ -52,12 +53,24 @@ def is_watched(*tensors: Tensor) -> bool:
     Where it need not, what the operator is made of may be called directly. The way through torch's
     dispatcher takes 0.1 ms and more where its code has left the caches.
     """
+    return is_traced(*tensors) or (
+        torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    )
+
+
+def is_traced(*tensors: Tensor | None) -> bool:
+    """Whether only operators may touch these tensors, not code that reads their numbers.
+
+    So it is while a graph is made (`torch.compile`, `make_fx`, `torch.jit.trace`), under any other
+    dispatch mode, and for tensors of a subclass: what reads the memory of such a tensor would put
+    the numbers of this call into the graph, or find none.
+    """
     return (
         torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None  # noqa: SLF001 (no public name)
         or torch._C._len_torch_dispatch_stack() > 0  # noqa: SLF001 (the same)
-        or any(type(x) is not Tensor for x in tensors)
-        or (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
+        or torch._ops._len_torch_dispatch_stack_pre_dispatch() > 0  # noqa: SLF001 (the same)
+        or any(type(tensor) not in (Tensor, Parameter, type(None)) for tensor in tensors)
     )
 
 

@@ -98,7 +98,8 @@ def entmax_attention(
     Notes:
         Exact; O(queries keys head_dim) time. The reference is twice differentiable (not in forward
         mode) and keeps the weights for the backward pass, (queries, keys) a head. The CPU kernels
-        are differentiable once and keep one number a query: memory is linear in the length.
+        keep one number a query: memory is linear in the length, and a second derivative is taken
+        by the reference.
 
     References:
         Correia, Niculae & Martins 2019, Adaptively sparse transformers.

@@ -201,7 +201,7 @@ def with_positive_scale(query: Tensor, scale: float) -> tuple[Tensor, float]:
     """Queries and scale for torch's fused kernels, which return NaN if causal and scale <= 0."""
     if scale > 0:
         return query, scale
-    return (-query, -scale) if scale < 0 else (query * 0.0, 1.0)
+    return (query * 0.0, 1.0) if scale == 0 else (-query, -scale)
 
 
 def _checked_mask(mask: Tensor, query: Tensor, key: Tensor) -> Tensor:

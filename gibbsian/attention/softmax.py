@@ -1,5 +1,6 @@
 r"""Softmax attention, the baseline: torch's own kernels, with the edge rules of this package."""
 
+from dataclasses import replace
 from typing import Literal, overload
 
 import torch
@@ -105,7 +106,8 @@ def softmax_attention(
     output = _delegate(inputs)
     if not return_statistics:
         return output
-    statistics = rows_of(inputs, backend).statistics(detach=True)
+    # before dropout
+    statistics = rows_of(replace(inputs, dropout_p=0.0), backend).statistics(detach=True)
     return output, row_statistics(
         statistics, torch.zeros_like(statistics.entropy), statistics.num_states
     )

@@ -75,7 +75,7 @@ def entmax(
         works under `torch.func.vmap` (by the reference). Half precision is computed in float32.
         In float32 no probability is off by more than 1e-6, whatever the row.
         Time O(states) a Newton step, 2 to 14 steps; the backward pass is O(states) and keeps the
-        result, and the scores too where zeta needs a gradient.
+        result, and the scores too where zeta needs a gradient or the CPU kernels run.
 
     References:
         Peters, Niculae & Martins 2019 (entmax); Correia, Niculae & Martins 2019 (gradient in

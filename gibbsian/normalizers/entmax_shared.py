@@ -7,13 +7,13 @@ from torch import Tensor
 MAX_STEPS = 60
 """Bound on Newton steps; a handful are taken (docs/derivations/entmax.md#convergence)."""
 
-_SPARSITY_SLACK = 1e-6
+SPARSITY_SLACK = 1e-6
 """How far a computed zeta may leave [0, 1] by rounding before its row becomes NaN."""
 
 
 def valid_sparsity(zeta: Tensor) -> Tensor:
     """Where zeta lies in [0, 1], up to rounding; NaN does not."""
-    return (zeta > -_SPARSITY_SLACK) & (zeta < 1 + _SPARSITY_SLACK)
+    return (zeta > -SPARSITY_SLACK) & (zeta < 1 + SPARSITY_SLACK)
 
 
 def batch_first(

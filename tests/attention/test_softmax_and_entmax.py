@@ -103,6 +103,21 @@ def test_a_nan_score_stays_in_its_row():
     assert output.isfinite().all()
 
 
+def test_a_scale_that_is_no_number_gives_none():
+    for is_causal in (False, True):
+        output = softmax_attention(*inputs(), scale=float("nan"), is_causal=is_causal)
+        assert output.isnan().all()
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_softmax_statistics_are_those_before_dropout(backend):
+    tensors = inputs()
+    options = {"backend": backend, "return_statistics": True}
+    _, expected = softmax_attention(*tensors, **options)
+    _, found = softmax_attention(*tensors, dropout_p=0.5, **options)
+    assert torch.equal(found.entropy, expected.entropy)
+
+
 @pytest.mark.parametrize("scale", [-0.3, 0.0])
 def test_causal_softmax_under_a_scale_that_is_not_positive(scale):
     # values as wide as keys: what torch's fused kernel takes, which gives NaN then

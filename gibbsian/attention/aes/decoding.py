@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gibbsian._dispatch import Backend
+from gibbsian._dispatch import Backend, is_traced
 from gibbsian._errors import ArgumentError
 from gibbsian._typing import Mask
 from gibbsian.attention.aes.certificates import certified_errors
@@ -17,7 +17,6 @@ from gibbsian.attention.base import AttentionStatistics
 from gibbsian.attention.inputs import AttentionInputs, checked_inputs
 from gibbsian.attention.row_statistics import row_statistics
 from gibbsian.attention.rows import rows_of, runs_compiled
-from gibbsian.attention.tracing import is_traced
 from gibbsian.normalizers import entmax
 from gibbsian.normalizers.schedules import Schedule
 from gibbsian.statistics import GibbsStatistics, gibbs_statistics

@@ -111,9 +111,10 @@ def aes_attention(
     Notes:
         Exact; O(queries keys head_dim) time. The reference is twice differentiable (not in forward
         mode) and keeps the weights for the backward pass, (queries, keys) a head, and without
-        `detach_statistics` the scores too. The CPU kernels are differentiable once and keep a few
-        numbers a query: memory is linear in the length; with `detach_statistics` their backward
-        pass costs in proportion to the support, beyond computing the scores again.
+        `detach_statistics` the scores too. The CPU kernels keep a few numbers a query:
+        memory is linear in the length; a second derivative is taken by the reference; with
+        `detach_statistics` their backward pass costs in proportion to the support, beyond computing
+        the scores again.
 
     References:
         docs/derivations/aes.md

@@ -19,7 +19,8 @@ from torch import Tensor
 from gibbsian._errors import ArgumentError
 
 BLOCK = 64
-"""Keys whose codes lie together, channel by channel: a kernel reads whole vectors of keys."""
+"""Keys whose codes lie together, channel by channel: a kernel reads whole vectors of keys. Kernels
+take them in blocks of `gibbsian.numerics.cpu.simd.KEY_BLOCK`, which is the same number."""
 _LARGEST = 32767
 _TINY = 1e-30
 _LEAST_SIZE = 1e-2

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gibbsian._dispatch import is_traced
 from gibbsian.attention.cpu import strided
 from gibbsian.attention.cpu.few_queries_kernels import (
     STRETCH_MOMENTS,
@@ -21,7 +22,6 @@ from gibbsian.attention.cpu.few_queries_kernels import (
 from gibbsian.attention.cpu.rows import StreamedRows
 from gibbsian.attention.inputs import AttentionInputs
 from gibbsian.attention.rows import Rows
-from gibbsian.attention.tracing import is_traced
 from gibbsian.numerics.cpu.simd import KEY_BLOCK
 from gibbsian.numerics.cpu.threads import num_workers, run
 from gibbsian.statistics import GibbsStatistics

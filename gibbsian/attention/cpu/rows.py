@@ -11,7 +11,7 @@ from gibbsian.statistics.cpu.row import statistics_of
 
 
 class StreamedRows(Rows):
-    """Compiled, in float32; differentiable once."""
+    """Compiled, in float32."""
 
     def __init__(self, inputs: AttentionInputs) -> None:
         self._inputs = inputs

@@ -47,9 +47,10 @@ def causal_lln(
 
     Notes:
         A chunk's keys are shifted by the running maximum at its *first* key, which all its queries
-        see: the future decides no bit of the past. Keys later in the chunk may exceed that shift; a
-        chunk in which they do by more than the exponent range allows is halved until they do not
-        (at one key they cannot).
+        see (absent, it counts for nothing; if there is no key before the chunk either, its first
+        present key stands in, before which no query sees any): the future decides no bit of the
+        past. Keys later in the chunk may exceed that shift; a chunk in which they do by more than
+        the exponent range allows is halved until they do not (at one key they cannot).
 
     References: docs/derivations/lln.md#causal-form.
     """
@@ -100,12 +101,15 @@ def _chunk_shifts(log_key: Tensor, past: LLNState, chunk_size: int) -> tuple[int
     limit = SAFE_FRACTION * math.log(torch.finfo(log_key.dtype).max)
     while True:
         keys = _chunked(log_key, chunk_size, -torch.inf)
-        # argmax: the first key of the chunk that is present
-        first = (keys[..., :1] > -torch.inf).byte().argmax(dim=-2, keepdim=True)
-        first_key = keys.take_along_dim(first, dim=-2).squeeze(-2)
         largest = keys.amax(dim=-2)
         before = torch.cat([past.maximum.unsqueeze(2), largest[:, :, :-1]], dim=2)
-        shift = finite(torch.maximum(before.cummax(dim=2).values, first_key))
+        before = before.cummax(dim=2).values
+        # argmax: the first key of the chunk that is present
+        first = (keys[..., :1] > -torch.inf).byte().argmax(dim=-2, keepdim=True)
+        first_present = keys.take_along_dim(first, dim=-2).squeeze(-2)
+        # where a key came before, queries ahead of `first` see that one and not this
+        key = torch.where(before[..., :1] > -torch.inf, keys[..., 0, :], first_present)
+        shift = finite(torch.maximum(before, key))
         if chunk_size == 1 or not bool((largest - shift).amax() > limit):
             return chunk_size, shift
         chunk_size //= 2

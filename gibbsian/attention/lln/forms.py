@@ -11,7 +11,7 @@ from gibbsian.attention.base import AttentionStatistics
 from gibbsian.attention.lln.inputs import LLNInputs
 from gibbsian.attention.lln.plain import plain_lln
 from gibbsian.attention.lln.scales import Scales
-from gibbsian.attention.lln.statistics import DiagonalBlocks, lln_statistics
+from gibbsian.attention.lln.statistics import BlockScores, lln_statistics
 from gibbsian.numerics.masked import working_dtype
 
 _LARGEST_COMPILED_BLOCK = 1024
@@ -62,7 +62,7 @@ def attend(
             return output
         diagonal = None
         if block_size is not None:
-            diagonal = DiagonalBlocks(
+            diagonal = BlockScores(
                 query=inputs.query.to(value.dtype),
                 key=inputs.key.to(value.dtype),
                 scale=inputs.scale,

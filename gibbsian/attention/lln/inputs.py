@@ -45,6 +45,8 @@ class LLNInputs:
             BackendUnavailableError: the backend asked for cannot run this call.
         """
         key, value = inputs.key, inputs.value
+        if value.shape[-1] == 0:
+            obstacles = (*obstacles, "a value has no channel")
         if inputs.group > 1:
             key = key.repeat_interleave(inputs.group, dim=1)
             value = value.repeat_interleave(inputs.group, dim=1)

@@ -106,7 +106,7 @@ def linear_mask(inputs: AttentionInputs) -> LinearMask:
     """
     mask, queries, keys = inputs.mask, inputs.query.shape[-2], inputs.key.shape[-2]
     offset = 0 if inputs.is_causal else None
-    if mask is None:
+    if mask is None or queries == 0:
         return LinearMask(queries=queries, keys=keys, causal_offset=offset)
     mask = mask.expand(-1, -1, -1, keys)
     present = mask[..., -1, :]

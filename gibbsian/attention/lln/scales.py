@@ -43,7 +43,8 @@ def fixed_scales(
             scale = given
         else:
             check_scale(name, given)
-            scale = torch.tensor(given, dtype=torch.float64, device=inputs.query.device)
+            dtype = working_dtype(inputs.query)
+            scale = torch.tensor(given, dtype=dtype, device=inputs.query.device)
         try:
             scale.expand(inputs.query.shape[:2])
         except RuntimeError:

@@ -20,7 +20,7 @@ _BLOCK_NUMBERS = 2**22
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class DiagonalBlocks:
+class BlockScores:
     """What the softmax half of an LLN+Diag row is made of."""
 
     query: Float[Tensor, "batch heads queries head_dim"]
@@ -40,7 +40,7 @@ def lln_statistics(
     log_query: Float[Tensor, "batch heads queries head_dim"],
     log_key: Float[Tensor, "batch heads keys head_dim"],
     mask: LinearMask,
-    diagonal: DiagonalBlocks | None = None,
+    diagonal: BlockScores | None = None,
 ) -> AttentionStatistics:
     r"""Statistics of the rows of LLN, or of LLN+Diag if `diagonal` is given.
 
@@ -100,4 +100,6 @@ def _mixed_log_weights(
     short_range = entmax(products, 0.0, mask=in_block)
     # A row that sees anything of its block sees at least one key there.
     has_block = in_block.any(dim=-1, keepdim=True)
-    return torch.where(has_block, (long_range + short_range) / 2, long_range).log()
+    weights = torch.where(has_block, (long_range + short_range) / 2, long_range)
+    # a key too far behind for its weight is seen all the same
+    return weights.clamp_min(torch.finfo(weights.dtype).tiny).log()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gibbsian.normalizers.entmax_shared import MAX_STEPS
+from gibbsian.normalizers.entmax_shared import MAX_STEPS, SPARSITY_SLACK
 from gibbsian.numerics.cpu.elementary import LOWEST_EXPONENT, exp, log, log1p
 from gibbsian.numerics.cpu.jit import exact, kernel
 from gibbsian.numerics.cpu.simd import KEY_BLOCK, greater_bits, trailing_zeros
@@ -28,7 +28,7 @@ _LAST_STEP = np.float32(0.1 * np.sqrt(np.finfo(np.float32).eps))
 """Convergence is quadratic: one step from here reaches the tolerance."""
 _ROUNDING = np.float32(2.0**-22)
 _FAR_BELOW = np.float32(-1e9)
-_SLACK = np.float32(1e-6)
+_SLACK = np.float32(SPARSITY_SLACK)
 _SERIES_EDGE = np.float32(-0.1)
 """Where the series of `_curvature` takes over from the closed form, which cancels towards 0."""
 _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / (k * (k - 1))) for k in (3, 4, 5, 6, 7))

@@ -21,7 +21,14 @@ EXACT = frozenset({"contract"})
 """For arithmetic whose order matters (rounding tricks, polynomials): only multiply-adds fuse."""
 
 
-_LAYERS = ("numerics", "statistics", "normalizers", "attention", "sampling/cpu")
+_LAYERS = (
+    "numerics",
+    "statistics",
+    "normalizers",
+    "attention",
+    "observables/cpu",
+    "sampling/cpu",
+)
 """The folders that kernels take functions and constants from."""
 
 
@@ -35,6 +42,7 @@ def _digest_of_sources() -> str:
 
 
 _SOURCES = _digest_of_sources()
+_VERSION_LENGTH = 12
 
 
 class _CacheFiles:
@@ -43,6 +51,9 @@ class _CacheFiles:
     numba's own scheme numbers the files and keeps an index: two processes that compile at once may
     give one number to two forms, and one of them then runs the other's code. And it looks for
     changes in the file of the function only, where a kernel is made of functions of several.
+
+    A name tells function, sources and form. What other sources have left in the folder goes when
+    something is saved; all may read what stays.
     """
 
     def __init__(self, folder: str, name: str) -> None:
@@ -56,7 +67,9 @@ class _CacheFiles:
                 written = Path(file.name)
                 content = dumps(data)
                 file.write(hashlib.sha256(content).digest() + content)
+            written.chmod(0o644)
             written.replace(self._path(key))
+            self._remove_old()
         except OSError:
             if written is not None:
                 written.unlink(missing_ok=True)
@@ -75,7 +88,12 @@ class _CacheFiles:
 
     def _path(self, key: object) -> Path:
         digest = hashlib.sha256(f"{_SOURCES} {numba.__version__} {key!r}".encode()).hexdigest()
-        return self._folder / f"{self._name}-{digest[:32]}.nbc"
+        return self._folder / f"{self._name}-{_SOURCES[:_VERSION_LENGTH]}-{digest[:32]}.nbc"
+
+    def _remove_old(self) -> None:
+        for path in self._folder.glob("*.nbc"):
+            if f"-{_SOURCES[:_VERSION_LENGTH]}-" not in path.name:
+                path.unlink(missing_ok=True)
 
 
 class _Cache(FunctionCache):

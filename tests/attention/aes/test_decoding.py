@@ -26,6 +26,7 @@ from gibbsian.attention.cpu.rows import StreamedRows
 from gibbsian.attention.entmax import entmax_attention
 from gibbsian.attention.gibbs import attention_row_statistics
 from gibbsian.attention.inputs import checked_inputs
+from gibbsian.attention.lln import lln_attention
 from gibbsian.attention.rows import rows_of
 from gibbsian.normalizers import entmax
 from gibbsian.normalizers.schedules import Constant, Linear, SmoothStep, VarentropyBounds
@@ -128,6 +129,36 @@ def test_edge_rows(backend):
     huge = aes_decode(1e4 * query, key, value, **arguments)
     best = (query @ key.transpose(2, 3)).argmax(dim=3)
     torch.testing.assert_close(huge, value.take_along_dim(best.unsqueeze(3), dim=2))
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_sparsity_out_of_range_is_nan(backend, indexed):
+    query, key, value = make(4096, heads=2)
+    index = KeyIndex(key) if indexed else None
+
+    def schedule(statistics):
+        return torch.tensor([0.5, 1.5]).expand_as(statistics.entropy[..., 0]).unsqueeze(-1)
+
+    output = aes_decode(
+        query, key, value, schedule=schedule, index=index, tolerance=0.5, backend=backend
+    )
+    assert output[:, 0].isfinite().all()
+    assert output[:, 1].isnan().all()
+
+
+def test_an_absent_key_that_is_no_number_costs_no_certificate():
+    query, key, value = make(4096, heads=2)
+    mask = torch.ones(1, 1, 1, 4096, dtype=torch.bool)
+    mask[..., 4000:] = False
+    read = []
+    for filled in (0.0, torch.inf, torch.nan):
+        key[:, :, 4000:] = filled
+        call = checked_inputs(query, key, value, mask=mask)
+        read.append(decode_with_index(call, Linear(), KeyIndex(key), 0.05).visited)
+    assert (read[0] < 500).all()
+    assert torch.equal(read[1], read[0])
+    assert torch.equal(read[2], read[0])
 
 
 @pytest.mark.parametrize("indexed", [False, True])
@@ -425,7 +456,11 @@ def decode(query, key, value):
     return aes_decode(query, key, value, schedule=Linear(), enable_gqa=True)
 
 
-@pytest.mark.parametrize("function", [attend, decode])
+def attend_linearly(query, key, value):
+    return lln_attention(query, key, value, enable_gqa=True)
+
+
+@pytest.mark.parametrize("function", [attend, attend_linearly, decode])
 @pytest.mark.parametrize("pre_dispatch", [False, True])
 def test_a_graph_holds_no_numbers_of_the_call_that_made_it(function, pre_dispatch):
     graph = make_fx(function, pre_dispatch=pre_dispatch)(*make(100, queries=4))
@@ -433,7 +468,7 @@ def test_a_graph_holds_no_numbers_of_the_call_that_made_it(function, pre_dispatc
     torch.testing.assert_close(graph(*others), function(*others), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("function", [attend, decode])
+@pytest.mark.parametrize("function", [attend, attend_linearly, decode])
 def test_a_traced_module_holds_no_numbers_either(function):
     inputs, others = (make(100, queries=4, seed=seed) for seed in (0, 1))
     with warnings.catch_warnings():
@@ -442,7 +477,7 @@ def test_a_traced_module_holds_no_numbers_either(function):
     torch.testing.assert_close(traced(*others), function(*others), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("function", [attend, decode])
+@pytest.mark.parametrize("function", [attend, attend_linearly, decode])
 def test_modes_and_subclasses_are_served(function):
     inputs = make(100, queries=4)
     expected = function(*inputs)

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gibbsian._errors import BackendUnavailableError
 from gibbsian.attention.lln import lln_attention, lln_diag_attention
 from tests.attention.lln.cases import KEY_SCALE, PADDINGS, QUERY_SCALE, make
 from tests.oracles.lln import entropy_and_varentropy
@@ -74,6 +75,19 @@ def test_statistics_survive_scores_beyond_the_exponents_range():
     )
     assert statistics.entropy.isfinite().all()
     assert_identity(statistics.entropy[:, :, :4], early.entropy)
+
+
+def test_a_key_whose_weight_is_too_small_is_counted():
+    key = torch.zeros(1, 1, 128, 4)
+    key[:, :, 0] = 100.0
+    query, value = torch.zeros(2, 1, 1, 128, 4)
+    for attention in (lln_attention, lln_diag_attention):
+        _, statistics = attention(
+            query, key, value, query_scale=1.0, key_scale=1.0, return_statistics=True
+        )
+        assert (statistics.num_keys == 128).all()
+        assert (statistics.support_size == 128).all()
+        assert statistics.entropy.isfinite().all()
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -227,6 +241,22 @@ def test_no_queries_or_no_keys(attention, queries, keys, causal):
     assert output.shape == (1, 2, queries, 3)
     assert (output == 0).all()
     assert statistics.num_keys.shape == (1, 2, queries)
+    mask = torch.ones(1, 1, queries, keys, dtype=torch.bool)
+    inputs = (torch.randn(1, 2, count, 4) for count in (queries, keys, keys))
+    assert attention(*inputs, mask=mask, **SCALES).shape == (1, 2, queries, 4)
+
+
+@pytest.mark.parametrize("attention", [lln_attention, lln_diag_attention])
+@pytest.mark.parametrize("causal", [False, True])
+def test_values_without_a_channel_have_no_gradient(attention, causal):
+    query, key = (torch.randn(1, 1, 70, 8, requires_grad=True) for _ in range(2))
+    value = torch.zeros(1, 1, 70, 0)
+    output = attention(query, key, value, is_causal=causal, **SCALES)
+    assert output.shape == (1, 1, 70, 0)
+    for gradient in torch.autograd.grad(output.sum(), (query, key)):
+        assert (gradient == 0).all()
+    with pytest.raises(BackendUnavailableError, match="a value has no channel"):
+        attention(query, key, value, is_causal=causal, backend="cpu", **SCALES)
 
 
 @given(

@@ -72,6 +72,21 @@ def test_the_past_does_not_feel_the_future(attention, size):
         assert torch.equal(after[:, :, :NEW], before[:, :, :NEW])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+def test_a_later_key_erases_no_row_at_an_absent_key(backend, dtype):
+    query, key = torch.zeros(2, 1, 1, 96, 4, dtype=dtype)
+    key[:, :, 65:, 0] = 200.0 if dtype == torch.float32 else 2000.0
+    present = torch.ones(1, 1, 1, 96, dtype=torch.bool)
+    present[..., 64] = False  # where a chunk begins
+    ones = torch.ones(1, 1, 96, 2, dtype=dtype)
+    scales = {"query_scale": 1.0, "key_scale": 1.0}
+    output = lln_attention(
+        query, key, ones, mask=present, is_causal=True, backend=backend, **scales
+    )
+    assert_identity(output, ones)
+
+
 def test_the_length_of_the_future_does_not_matter(attention):
     case = make(LENGTH, LENGTH, causal=True, padding="none")
     inputs = (case.query, case.key, case.value)

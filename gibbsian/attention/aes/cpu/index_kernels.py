@@ -16,6 +16,7 @@ from gibbsian.normalizers.cpu.row import (
     keep_support,
     list_candidates,
     log_max_prob,
+    valid_zeta,
     write_probs,
 )
 from gibbsian.numerics.cpu.elementary import LOWEST_EXPONENT, exp
@@ -102,10 +103,10 @@ def approximate_stretches(
         for block in range(first, last, _BLOCK):
             part = _ZERO
             for j in range(block, min(last, block + _BLOCK)):
-                error = error_line[j] * reach + room
+                error = error_line[j] * reach + room if line[j] > _LOWEST else _ZERO
                 y = maximum(line[j] - top, _ABSENT)
                 part += exp(y) * error * error
-                largest = maximum(largest, error if line[j] > _LOWEST else _ZERO)
+                largest = maximum(largest, error)
             square += part
         doubts[owner, row, stretch, 0] = square / found[1] if found[1] > 0.0 else 0.0
         doubts[owner, row, stretch, 1] = largest
@@ -160,7 +161,7 @@ def mix_candidates(
     batch, head, owner = owners[task // rows]
     query, row, output = queries[owner, task % rows], scores[task], outputs[task]
     level, weight, position = levels[worker], weights[worker], positions[worker]
-    zeta, top, error = max(zetas[task], _ZERO), largest[task], errors[task]
+    top, error = largest[task], errors[task]
     output[:] = _ZERO
     supports[task] = UNSETTLED
     visited[task] = _ZERO
@@ -168,7 +169,8 @@ def mix_candidates(
         supports[task] = _ZERO
         return
     # the true maximum may lie lower, and a true score higher, by the error each
-    if not (zeta >= SOFTMAX_ZETA and error < np.float32(np.inf)):
+    zeta = zetas[task]
+    if not (valid_zeta(zeta) and zeta >= SOFTMAX_ZETA and error < np.float32(np.inf)):
         return
     window = candidate_window(zeta, _ZERO) + 2 * error
     found = list_candidates(row, row.shape[0], top, window, level, position)
