@@ -29,7 +29,8 @@ def compare(
 
     All runs of a seed start from the same weights and see the same examples in the same order.
     Everything is written under `out`: config.json, runs/NAME/ (records, TensorBoard events,
-    checkpoints, result.json) and at the end results.json, each of them whole or not at all.
+    checkpoints, result.json) and at the end results.json. No JSON file is ever half
+    there, of records at most the last line is, and a checkpoint counts once it is sealed.
     Under `torchrun` every process calls this; the results are those of the first one.
 
     Args:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Int64
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -81,13 +82,13 @@ class Recorder(TrainerCallback):
         if state.global_step == 0:
             self._record_probe(0, kwargs["model"])
 
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
+    def on_step_begin(self, *_: Any, **kwargs: Any) -> None:
         """Start the clock."""
-        self._started = time.perf_counter()
+        self._started = _time_of(kwargs["model"])
 
-    def on_step_end(self, *_: Any, **__: Any) -> None:
+    def on_step_end(self, *_: Any, **kwargs: Any) -> None:
         """Stop the clock."""
-        self._seconds = time.perf_counter() - self._started
+        self._seconds = _time_of(kwargs["model"]) - self._started
 
     def on_log(
         self,
@@ -146,3 +147,10 @@ class Recorder(TrainerCallback):
         for i, layer in enumerate(probe.layers):
             for name, value in asdict(layer).items():
                 self._events.add_scalar(f"{name}/layer_{i}", value, step)
+
+
+def _time_of(model: PreTrainedModel) -> float:
+    """Seconds on the clock, when all that the model's device was asked for is done."""
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+    return time.perf_counter()

@@ -65,7 +65,10 @@ def fenchel_young_loss(
     _, maximum = shifted_scores(rows.detach(), present_states(rows, None))
     rows = rows - maximum
     observed = rows.gather(-1, torch.where(ignored, 0, target).unsqueeze(-1)).squeeze(-1)
-    loss = torch.where(ignored, 0.0, potential(rows, zeta) - observed)
+    value = potential(rows, zeta)
+    # without any class the difference would be one of infinities
+    loss = torch.where(value == -torch.inf, torch.inf, value - observed)
+    loss = torch.where(ignored, 0.0, loss)
     return loss.to(scores.dtype)
 
 
@@ -135,13 +138,13 @@ class _Reduced(nn.Module, ABC):
         """Loss of every row."""
 
     def forward(self, X: Scores, target: Tensor) -> Tensor:  # noqa: N803
-        """The reduced loss."""
-        losses = self.loss(X, target)
-        if self.reduction == "none":
-            return losses
-        if self.reduction == "sum":
-            return losses.sum()
-        return losses.sum() / (target != self.ignore_index).sum().clamp_min(1)
+        """The reduced loss, summed in float32 or wider."""
+        losses = self.loss(X.to(working_dtype(X)), target)
+        if self.reduction != "none":
+            losses = losses.sum()
+        if self.reduction == "elementwise_mean":
+            losses = losses / (target != self.ignore_index).sum().clamp_min(1)
+        return losses.to(X.dtype)
 
 
 class SparsemaxLoss(_Reduced):

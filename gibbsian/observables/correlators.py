@@ -178,7 +178,8 @@ def value_correlator(
     values = torch.where(first > 0, values.to(weights), 0.0)
     mean = (first * values).sum(dim=-2, keepdim=True) / torch.where(total > 0, total, 1.0)
     deviation = torch.where(first > 0, values - mean, 0.0)
-    return deviation.mT @ (first * deviation)
+    with torch.autocast(scores.device.type, enabled=False):
+        return deviation.mT @ (first * deviation)
 
 
 def _wide(scores: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from gibbsian._typing import Mask
 from gibbsian.attention.inputs import AttentionInputs, checked_inputs
 from gibbsian.attention.lln.matching import fenton_mean
 from gibbsian.numerics.masked import working_dtype
-from gibbsian.observables.blocks import query_blocks
+from gibbsian.observables.blocks import query_blocks, without_autocast
 from gibbsian.observables.normality import BINS, NormalFit, add_counts, distance_from_counts
 from gibbsian.observables.temperature import head_temperatures
 
@@ -41,6 +41,7 @@ class LogNormalFit(NormalFit):
 
 
 @torch.no_grad()
+@without_autocast
 def lognormal_fit(
     query: Float[Tensor, "batch heads queries head_dim"],
     key: Float[Tensor, "batch key_heads keys head_dim"],
@@ -101,7 +102,7 @@ def lognormal_fit(
     fenton_mu = -moments.over_entries(fenton_mean(predicted.unsqueeze(-1), num_keys))
     mu, sigma = moments.mean, moments.variance.sqrt()
     counts = _histogram(inputs, mu, sigma)
-    distance = torch.where(sigma > 0, distance_from_counts(counts, mu, sigma, mu, sigma), 0.0)
+    distance = torch.where(sigma != 0, distance_from_counts(counts, mu, sigma, mu, sigma), 0.0)
     predicted_distance = distance_from_counts(counts, mu, sigma, predicted_mu, predicted.sqrt())
     return LogNormalFit(
         mu=mu.to(dtype),
@@ -120,7 +121,7 @@ def _log_weights(inputs: AttentionInputs) -> Iterator[tuple[slice, Tensor, Tenso
     """Queries, their log P in float64 (0 where a key is not visible), and which are visible."""
     for part, block in query_blocks(inputs):
         scores = block.scores().double()
-        visible = scores > -torch.inf
+        visible = scores != -torch.inf  # a NaN is, and shows
         level = scores.logsumexp(dim=-1, keepdim=True)
         yield part, torch.where(visible, scores - level, 0.0), visible
 

@@ -114,7 +114,7 @@ def normal_fit(samples: Float[Tensor, "*batch entries"]) -> NormalFit:
     return NormalFit(
         mu=mu,
         sigma=sigma,
-        distance=torch.where(sigma > 0, distance_from_counts(counts, mu, sigma, mu, sigma), 0.0),
+        distance=torch.where(sigma != 0, distance_from_counts(counts, mu, sigma, mu, sigma), 0.0),
         num_entries=torch.full_like(mu, number, dtype=torch.int64),
         counts=counts,
     )
@@ -127,13 +127,18 @@ def add_counts(
     mean: Float[Tensor, "*batch"],
     deviation: Float[Tensor, "*batch"],
 ) -> None:
-    """Add the visible numbers, standardised, to the histograms of their sets, in place."""
+    """Add the visible numbers, standardised, to the histograms of their sets, in place.
+
+    A NaN has no place in one.
+    """
     sets = mean.numel()
     offset = torch.arange(sets, device=mean.device).view(*mean.shape, 1) * BINS
     unit = torch.where(deviation > 0, deviation, 1.0).unsqueeze(-1)
     place = ((samples - mean.unsqueeze(-1)) / unit + REACH) * (BINS / (2 * REACH))
     bins = place.clamp(0, BINS - 1).long() + offset
-    counts += torch.bincount(bins[visible], minlength=sets * BINS).view(counts.shape)
+    counts += torch.bincount(bins[visible & ~place.isnan()], minlength=sets * BINS).view(
+        counts.shape
+    )
 
 
 def distance_from_counts(
@@ -153,7 +158,8 @@ def distance_from_counts(
     smallest = torch.finfo(torch.float64).tiny
     standard = (places - mean.unsqueeze(-1)) / deviation.clamp_min(smallest).unsqueeze(-1)
     gaps = (_distribution(counts)[..., :-1] - torch.special.ndtr(standard)).abs()
-    return torch.where(counts.sum(dim=-1) > 0, gaps.amax(dim=-1), 0.0)
+    # 0 without a number, NaN if one was NaN
+    return torch.where(counts.sum(dim=-1) > 0, gaps.amax(dim=-1), 0.0 * mu)
 
 
 def _distribution(counts: Tensor) -> Tensor:

@@ -66,11 +66,11 @@ of rank correlations are cut to [-1, 1]. What S1, S2 and S3 mean for who samples
         for row in claim_rows(results)
     ]
     parts = [head, _table(titles, rows)]
-    parts += [_section(claim) for claim in claims.values()]
+    parts += [_section(claim, results) for claim in claims.values()]
     return "\n".join(parts)
 
 
-def _section(claim: Mapping[str, Any]) -> str:
+def _section(claim: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     lines = [
         f"## {claim['id']}: {_text(claim['claim'])} {{ #{_anchor(claim['id'])} }}\n",
         f"**Verdict: {claim['verdict']}.** {_text(claim['why'])}\n",
@@ -78,6 +78,11 @@ def _section(claim: Mapping[str, Any]) -> str:
         f"*Measured.* {_text(claim['how'])}\n",
         f"*Rule.* {_text(claim['rule'])}\n",
         f"*Scale.* {_text(claim['scale'])}.\n",
+    ]
+    lines += [
+        f"*Not measured under the {name} above*, but: {_text(str(claim[name]))}.\n"
+        for name in ("machine", "versions")
+        if claim.get(name, results[name]) != results[name]
     ]
     if claim["missing"]:
         lines.append(f"*Not measured.* {_text(claim['missing'])}.\n")

@@ -5,11 +5,13 @@ python -m gibbsian.reports.figures results/compare-novels.json docs/experiments/
 
 import argparse
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -55,28 +57,34 @@ def _colours(results: Mapping[str, Any]) -> dict[str, str]:
     return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
 
 
+def _number(value: float | None) -> float:
+    """What was measured; NaN, which is not drawn, where a run diverged."""
+    return math.nan if value is None else value
+
+
 def _loss_and_products(results: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(6.5, 4), layout="constrained")
     axes = figure.subplots()
     colours = _colours(results)
     for run in results["runs"]:
         axes.scatter(
-            run["value_products"],
-            run["validation_bits_per_byte"],
+            _number(run["value_products"]),
+            _number(run["validation_bits_per_byte"]),
             color=colours[run["attention"]],
             alpha=0.8,
         )
     for row in results["summary"]:
         axes.annotate(
             row["attention"],
-            (row["value_products"], row["validation_bits_per_byte"]),
+            (_number(row["value_products"]), _number(row["validation_bits_per_byte"])),
             textcoords="offset points",
             xytext=(7, 4),
             color=colours[row["attention"]],
         )
     axes.set_xlabel("value products a token")
     axes.set_ylabel("validation bits a byte")
-    axes.set_xlim(left=0, right=1.15 * max(run["value_products"] for run in results["runs"]))
+    products = [_number(run["value_products"]) for run in results["runs"]]
+    axes.set_xlim(left=0, right=1.15 * float(np.nanmax(products)))
     return figure
 
 
@@ -91,11 +99,11 @@ def _curves(results: Mapping[str, Any]) -> Figure:
         shown.add(name)
         probes = run["probes"]
         steps = [probe["step"] for probe in probes]
-        bits = [probe["bits_per_byte"] for probe in probes]
+        bits = [_number(probe["bits_per_byte"]) for probe in probes]
         panels[0].plot(steps, bits, color=colours[name], label=label)
         for axes, field in zip(panels[1:], ("zeta", "support_fraction"), strict=True):
             means = [
-                sum(layer[field] for layer in probe["layers"]) / len(probe["layers"])
+                sum(_number(layer[field]) for layer in probe["layers"]) / len(probe["layers"])
                 for probe in probes
             ]
             axes.plot(steps, means, color=colours[name])
@@ -104,8 +112,9 @@ def _curves(results: Mapping[str, Any]) -> Figure:
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("step")
     # the last part of the descent, where the attentions differ
-    bits = [probe["bits_per_byte"] for run in results["runs"] for probe in run["probes"]]
-    panels[0].set_ylim(0.98 * min(bits), min(bits) + 0.4 * (max(bits) - min(bits)))
+    bits = [_number(probe["bits_per_byte"]) for run in results["runs"] for probe in run["probes"]]
+    low, high = float(np.nanmin(bits)), float(np.nanmax(bits))
+    panels[0].set_ylim(0.98 * low, low + 0.4 * (high - low))
     figure.legend(loc="outside right center")
     return figure
 

@@ -1,5 +1,7 @@
 """Fenchel-Young losses: definition, gradient p - e_y, edges, parity with the entmax package."""
 
+import math
+
 import entmax as peer
 import pytest
 import torch
@@ -102,6 +104,25 @@ def test_absent_classes():
     assert losses[1] == torch.inf
     (grad,) = torch.autograd.grad(losses[0], scores)
     assert grad.isfinite().all()
+
+
+@pytest.mark.parametrize("zeta", [0.0, 0.5, 1.0])
+def test_a_row_without_classes_is_infinite_not_nan(zeta):
+    scores = torch.tensor([[-torch.inf] * 3, [0.0, 1.0, 2.0]], requires_grad=True)
+    losses = fenchel_young_loss(scores, torch.tensor([0, 1]), zeta)
+    assert losses[0] == torch.inf
+    (grad,) = torch.autograd.grad(losses.sum(), scores)
+    assert grad.isfinite().all()
+    assert (grad[0] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_mean_in_half_precision_does_not_overflow(dtype):
+    scores = torch.zeros(20_000, 100, dtype=dtype)
+    target = torch.zeros(20_000, dtype=torch.int64)
+    loss = gibbsian.EntmaxBisectLoss(alpha=1.0)(scores, target)
+    assert loss.dtype == dtype
+    assert abs(loss.item() - math.log(100)) < 0.02
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -193,3 +193,10 @@ def test_observables_are_checked():
             function(scores, torch.rand(3))
     with pytest.raises(ArgumentError, match="`observables` must be at most 4, got 5"):
         connected_correlator(scores, *[observables[0]] * 5)
+
+
+def test_autocast_changes_no_correlator_of_values():
+    scores, values = torch.randn(3, 7), torch.randn(3, 7, 5)
+    plain = value_correlator(scores, values, zeta=0.2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(value_correlator(scores, values, zeta=0.2), plain)

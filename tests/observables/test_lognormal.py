@@ -142,3 +142,23 @@ def test_quantiles_lie_between_zero_and_one(wrong):
     fit = lognormal_fit(*inputs(batch=1, heads=1))
     with pytest.raises(ArgumentError, match=r"`probabilities` must lie in \(0, 1\)"):
         fit.quantiles(torch.tensor([0.5, wrong]))
+
+
+@pytest.mark.parametrize("which", ["query", "key"])
+def test_a_nan_shows_in_its_head_only(which):
+    pair = dict(zip(("query", "key"), inputs(), strict=True))
+    clean = lognormal_fit(**pair)
+    pair[which][0, 1, 5, 2] = float("nan")
+    fit = lognormal_fit(**pair)
+    for name in ("mu", "sigma", "distance"):
+        found, expected = getattr(fit, name), getattr(clean, name).clone()
+        assert found[0, 1].isnan()
+        expected[0, 1] = float("nan")
+        assert torch.equal(found.nan_to_num(-1.0), expected.nan_to_num(-1.0))
+
+
+def test_autocast_changes_nothing():
+    query, key = (tensor.float() for tensor in inputs())
+    plain = lognormal_fit(query, key)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(lognormal_fit(query, key).mu, plain.mu)

@@ -54,3 +54,14 @@ def test_constant_or_no_numbers_have_no_distance(numbers):
     fit = normal_fit(numbers)
     assert fit.sigma.max() == 0 == fit.distance.max()
     assert (fit.num_entries == numbers.shape[1]).all()
+
+
+def test_a_nan_shows_in_its_set_only():
+    samples = torch.randn(2, 50, dtype=torch.float64)
+    clean = normal_fit(samples)
+    samples[0, 3] = float("nan")
+    fit = normal_fit(samples)
+    assert fit.mu[0].isnan()
+    assert fit.distance[0].isnan()
+    assert torch.equal(fit.counts[1], clean.counts[1])
+    assert fit.distance[1] == clean.distance[1]

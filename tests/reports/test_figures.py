@@ -54,3 +54,11 @@ def test_no_picture_of_schedules_where_none_was_learned(results, tmp_path):
     results["runs"] = [run for run in results["runs"] if not run["schedules"]]
     results["summary"] = results["summary"][:1]
     assert list(draw(results, tmp_path)) == ["curves", "loss-and-products"]
+
+
+def test_what_diverged_is_not_drawn(results, tmp_path):
+    run = results["runs"][0]
+    run |= {"validation_bits_per_byte": None, "value_products": None}
+    run["probes"][1] |= {"bits_per_byte": None, "layers": [LAYER | {"zeta": None}]}
+    results["summary"][0] |= {"validation_bits_per_byte": None, "value_products": None}
+    assert list(draw(results, tmp_path)) == ["curves", "loss-and-products", "schedules"]

@@ -97,7 +97,7 @@ _WEIGHTS_LIMIT = 16 * 10**9
 _CHECK_LENGTH = 128
 _CHECK_BOUND: dict[Precision, float] = {"float32": 1e-5, "bfloat16": 0.03}
 # an inverse by six iterations amplifies roundings
-_NYSTROM_CHECK_BOUND: dict[Precision, float] = {"float32": 0.003, "bfloat16": 0.1}
+_NYSTROM_CHECK_BOUND: dict[Precision, float] = {"float32": 0.003, "bfloat16": 0.25}
 _TITLES: dict[Precision, str] = {"float32": "", "bfloat16": ", bfloat16 autocast"}
 
 

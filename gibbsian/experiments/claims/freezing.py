@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from gibbsian.attention import AES, entmax_attention
 from gibbsian.experiments.claims.claim import Claim, Judgement, Measured, Numbers, Size
@@ -24,7 +25,7 @@ from gibbsian.experiments.claims.intervals import (
     rank_correlation,
 )
 from gibbsian.experiments.claims.picture import Panel, Picture, Series, floats
-from gibbsian.integrations.transformers import use
+from gibbsian.integrations.transformers import remove, use
 from gibbsian.integrations.transformers.names import SUBMODULE
 from gibbsian.normalizers.schedules import Linear, Schedule
 from gibbsian.statistics import GibbsStatistics, gibbs_statistics
@@ -97,6 +98,13 @@ def loss_changes(window: int, length: int) -> dict[str, tuple[list[float], list[
     """
     tokens = text_tokens(MODEL, length, window)
     model = use(language_model(), AES(schedule=dynamic_schedule())).eval()
+    try:
+        return _changes(model, tokens)
+    finally:
+        remove(model)  # which other claims use too
+
+
+def _changes(model: PreTrainedModel, tokens: Tensor) -> dict[str, tuple[list[float], list[float]]]:
     layers: list[Any] = [
         getattr(module, SUBMODULE) for module in model.modules() if hasattr(module, SUBMODULE)
     ]
@@ -123,11 +131,6 @@ def loss_changes(window: int, length: int) -> dict[str, tuple[list[float], list[
             [change.abs().mean().item() for change in changes],
             [change.mean().item() for change in changes],
         )
-    # the next caller wants the model as it was
-    model.set_attn_implementation("sdpa")
-    for module in model.modules():
-        if hasattr(module, SUBMODULE):
-            delattr(module, SUBMODULE)
     return found
 
 

@@ -1,7 +1,8 @@
 """What samplers gain on models of a known source, by how far the model is from the truth."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -126,8 +127,8 @@ def benefits(truth: Array, model: Array) -> Found:
         PLAIN: [n for n, f in known.items() if not f.driven],
     }
     best = {
-        measure: {name: max(pairs)[1] for name, pairs in of.items()}
-        | {group: max(p for n in names for p in of[n])[1] for group, names in groups.items()}
+        measure: {name: _tuned(pairs) for name, pairs in of.items()}
+        | {group: _tuned([p for n in names for p in of[n]]) for group, names in groups.items()}
         for measure, of in gains.items()
     }
     return {
@@ -136,6 +137,11 @@ def benefits(truth: Array, model: Array) -> Found:
         "benefit": best,
         "default": default,
     }
+
+
+def _tuned(pairs: Sequence[tuple[float, float]]) -> float:
+    """The second number of the pair with the largest first; of several the first pair's."""
+    return max(pairs, key=itemgetter(0))[1]
 
 
 def _gains(

@@ -17,6 +17,7 @@ from gibbsian.experiments.files import write_json
 from gibbsian.experiments.machine import describe_machine, describe_versions
 
 SCHEMA = 1
+_CONDITIONS = ("machine", "versions")
 
 
 @runtime_checkable
@@ -73,6 +74,7 @@ def run_claims(
         with kept_in(parts, observer.on_part):
             settled = claim.run(size, seed).to_json()
         settled["seconds"] = round(time.perf_counter() - began, 1)
+        settled |= {name: results[name] for name in _CONDITIONS}
         results["claims"][claim.id] = settled
         order = [name for name in known if name in results["claims"]]
         results["claims"] = {name: results["claims"][name] for name in order}
@@ -101,7 +103,9 @@ def _start(output: Path, size: Size, seed: int) -> dict[str, Any]:
                 f"`output` must hold claims of the same size and seed, {settings}, got "
                 f"{found['settings']} in {output}. Choose another file."
             )
-        fresh["claims"] = found["claims"]
+        # measured under the conditions that are theirs, or the file's
+        before = {name: found[name] for name in _CONDITIONS}
+        fresh["claims"] = {name: before | claim for name, claim in found["claims"].items()}
     _write(output, fresh)
     return fresh
 

@@ -58,10 +58,12 @@ def power(
     rank_x, rank_y = (_ranks(values) for values in (x, y))
     chosen = _resampled(len(x), seed)
     result: dict[str, Any] = {}
-    for name, (a, b) in {"exponent": (x, y), "rank_correlation": (rank_x, rank_y)}.items():
-        result[name] = round(_regression(a.reshape(1, -1), b.reshape(1, -1)).item(), 3)
-        slopes = _regression(a[chosen].flatten(1), b[chosen].flatten(1))
-        result[f"{name}_interval"] = _interval(slopes)
+    for name, (fit, a, b) in {
+        "exponent": (_regression, x, y),
+        "rank_correlation": (_correlation, rank_x, rank_y),
+    }.items():
+        result[name] = round(fit(a.reshape(1, -1), b.reshape(1, -1)).item(), 3)
+        result[f"{name}_interval"] = _interval(fit(a[chosen].flatten(1), b[chosen].flatten(1)))
     return result
 
 
@@ -71,11 +73,14 @@ def _regression(x: Tensor, y: Tensor) -> Tensor:
     return slopes
 
 
+def _correlation(x: Tensor, y: Tensor) -> Tensor:
+    return _regression(x, y) * (x.std(dim=1) / y.std(dim=1).clamp_min(1e-12))
+
+
 def _ranks(values: Tensor) -> Tensor:
-    """Ranks with ties averaged, scaled to variance 1, so that the slope is the correlation."""
+    """Ranks with ties averaged."""
     _, inverse, sizes = values.flatten().unique(return_inverse=True, return_counts=True)
     ranks = (sizes.cumsum(dim=0) - (sizes - 1) / 2).double()[inverse]
-    ranks = (ranks - ranks.mean()) / ranks.std().clamp_min(1e-12)
     shaped: Tensor = ranks.view(values.shape)
     return shaped
 

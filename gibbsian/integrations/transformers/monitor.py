@@ -1,5 +1,6 @@
 """Entropy, varentropy, temperature and spectral gap of every layer in the logs of a Trainer."""
 
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -74,13 +75,20 @@ class EntropyMonitor(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Start to observe."""
-        del args, control, kwargs
+        del control, kwargs
         self._stop()  # an earlier training may have ended with an exception
         if model is None or not state.is_world_process_zero:
             return
-        self._observers["training"] = self._open.enter_context(
-            attention_observer(model, every=self._every, **self._options)
-        )
+        if args.n_gpu > 1:
+            warnings.warn(
+                "EntropyMonitor observes nothing: one process trains on several GPUs, by copies of "
+                "the model. Start one process for each (torchrun).",
+                stacklevel=2,
+            )
+            return
+        training = attention_observer(model, every=self._every, **self._options)
+        self._observers["training"] = self._open.enter_context(training)
+        self._observers["training"].count_from(state.global_step)  # 0, or where a training goes on
         if self._evaluation:
             self._observers["evaluation"] = self._open.enter_context(
                 attention_observer(model, every=1, mode="evaluation", **self._options)

@@ -70,6 +70,11 @@ class AttentionObserver:
         ):
             self._hooks.callback(handle.remove)
 
+    def count_from(self, steps: int) -> None:
+        """Let so many steps have ended: what is due is due as if they had been counted here."""
+        self.steps = steps
+        self._due = steps % self._every == 0
+
     def step(self) -> dict[str, float] | None:
         """End a step: call it once after every optimiser step.
 

@@ -468,7 +468,7 @@ def test_a_graph_holds_no_numbers_of_the_call_that_made_it(function, pre_dispatc
     torch.testing.assert_close(graph(*others), function(*others), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("function", [attend, attend_linearly, decode])
+@pytest.mark.parametrize("function", [attend, decode])
 def test_a_traced_module_holds_no_numbers_either(function):
     inputs, others = (make(100, queries=4, seed=seed) for seed in (0, 1))
     with warnings.catch_warnings():

@@ -72,13 +72,15 @@ def bars(pattern):
     ("pattern", "expected"),
     [
         (r"entmax-(forward|gradients)-std[13]-\d+", {1024: (8, 3)}),
-        (r"aes-sparse-forward(-causal)?-\d+", dict.fromkeys((2048, 4096, 8192), (1.0, 0.6))),
+        (r"aes-sparse-forward(-causal)?-\d+", dict.fromkeys((2048, 4096, 8192), (1.0, 0.6))
+         | dict.fromkeys((256, 512, 1024), (None, None))),
         (r"aes-dense-forward(-causal)?-\d+", dict.fromkeys((2048, 4096, 8192), (1.6, 1.2))),
         (r"aes-sparse-gradients-detached(-causal)?-\d+",
          dict.fromkeys((2048, 4096, 8192), (1.0, 0.6))),
         (r"aes-sparse-gradients-exact(-causal)?-\d+",
          dict.fromkeys((2048, 4096, 8192), (1.6, 1.2))),
-        (r"aes-decoding-\d+", dict.fromkeys((32768, 131072), (0.6, 0.3))),
+        (r"aes-decoding-\d+", dict.fromkeys((32768, 131072), (0.6, 0.3))
+         | dict.fromkeys((1024, 4096, 8192), (None, None))),
         (r"lln-(forward|gradients)-\d+",
          {1024: (0.2, 0.15), 4096: (0.05, 0.03), 8192: (0.03, 0.02)}),
         (r"lln-causal-gradients-\d+", {4096: (0.25, None), 16384: (0.08, None)}),

@@ -7,6 +7,7 @@ import pytest
 
 from gibbsian._errors import ArgumentError, DataError
 from gibbsian.experiments.claims import Claim, Measured, all_claims, run_claims
+from gibbsian.experiments.claims import run as run_module
 from gibbsian.experiments.claims.parts import kept_part, report_progress
 from tests.experiments.claims.estimates import near
 
@@ -186,3 +187,15 @@ def test_progress_within_a_claim_is_told():
     # outside of a run nobody listens and nothing is kept
     report_progress(1, 2)
     assert kept_part("alone", lambda: (1,)) == [1]
+
+
+def test_each_claim_keeps_its_own_versions(tmp_path, monkeypatch):
+    output, claims = tmp_path / "out.json", [claim("X1"), claim("X2")]
+    for name, version in (("X1", "1"), ("X2", "2")):
+        monkeypatch.setattr(run_module, "describe_versions", lambda version=version: {"a": version})
+        found = run(output, claims, [name])
+    assert found["versions"] == {"a": "2"}
+    assert {k: c["versions"] for k, c in found["claims"].items()} == {
+        "X1": {"a": "1"},
+        "X2": {"a": "2"},
+    }

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from gibbsian.experiments.claims import imperfect, truths
+from gibbsian.experiments.claims import imperfect, known_truth, truths
 from gibbsian.experiments.claims.known_truth import DRIVEN, PLAIN, benefits, divergences
 from tests.oracles import sampler_claims as oracle
 
@@ -134,3 +134,7 @@ def test_settings_are_tuned_on_the_first_half_alone():
     model = np.concatenate([imperfect.mixed(sharp, 0.5)] * 2)
     found = benefits(truth, model)
     assert found["benefit"]["reverse KL"][PLAIN] < -0.05
+
+
+def test_what_ties_on_tuning_is_not_decided_by_the_test():
+    assert known_truth._tuned([(0.0, 0.0), (0.0, 0.3), (-1.0, 9.0)]) == 0.0

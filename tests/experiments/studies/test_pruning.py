@@ -219,3 +219,11 @@ def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         pruning.main(["--text", "no.txt"])
     assert exit_.value.code != 0
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_the_interval_of_a_rank_correlation_is_one():
+    spread = torch.logspace(0, 3, 6).unsqueeze(1)
+    cause = torch.rand(6, 40, generator=torch.Generator().manual_seed(0)) * spread + 1
+    found = power(cause, 1e6 / cause)
+    low, high = found["rank_correlation_interval"]
+    assert found["rank_correlation"] == low == high == -1

@@ -12,6 +12,8 @@ from transformers import (
     PreTrainedModel,
     Trainer,
     TrainerCallback,
+    TrainerControl,
+    TrainerState,
     TrainingArguments,
 )
 
@@ -170,3 +172,24 @@ def test_a_model_that_cannot_be_observed_is_refused_at_the_start(tmp_path: Path)
         monitor.on_train_begin(
             trainer.args, trainer.state, trainer.control, model=DebertaV2Model(config)
         )
+
+
+def test_a_resumed_training_is_observed_at_the_same_steps(tmp_path: Path) -> None:
+    for steps in (3, 6):
+        trainer = _trainer(
+            build("gpt2"), tmp_path, max_steps=steps, save_strategy="steps", save_steps=3
+        )
+        trainer.add_callback(EntropyMonitor(trainer.log, every=2))
+        trainer.train(resume_from_checkpoint=steps == 6)
+    assert list(_observed(trainer)) == [1, 3, 5]
+
+
+def test_copies_of_a_model_are_not_observed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = _trainer(build("gpt2"), tmp_path).args
+    monkeypatch.setattr(TrainingArguments, "n_gpu", 2)
+    monitor = EntropyMonitor(print)
+    with pytest.warns(UserWarning, match="observes nothing: .* Start one process for each"):
+        monitor.on_train_begin(arguments, TrainerState(), TrainerControl(), model=build("gpt2"))
+    monitor.on_step_end(arguments, TrainerState(), TrainerControl())

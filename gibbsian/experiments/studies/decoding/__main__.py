@@ -128,7 +128,8 @@ def study(options: argparse.Namespace) -> None:
     model = options.model or "SmolLM2-135M-Instruct"
     writer = Writer(options.model or smollm2_folder())
     out = Path(options.out)
-    cells = Cells(out / f"{NAME}-cells", {"size": str(size), "model": model})
+    name = f"{NAME}-quick" if options.quick else NAME  # which settles no claim
+    cells = Cells(out / f"{name}-cells", {"size": str(size), "model": model})
     subjects = subjects_of(writer, options.subjects, size)
     if not options.summarise:
         run(
@@ -154,10 +155,10 @@ def study(options: argparse.Namespace) -> None:
         "versions": describe_versions(),
         **found,
     }
-    write_json(out / f"{NAME}.json", content)
-    write_atomic(out / f"{NAME}-examples.csv", as_csv(examples))
-    write_atomic(out / f"{NAME}-prompts.csv", as_csv(prompts))
-    sys.stderr.write(f"{out / NAME}.json\n")
+    write_json(out / f"{name}.json", content)
+    write_atomic(out / f"{name}-examples.csv", as_csv(examples))
+    write_atomic(out / f"{name}-prompts.csv", as_csv(prompts))
+    sys.stderr.write(f"{out / name}.json\n")
 
 
 def human_surprisal(writer: Writer, subject: TextSubject) -> float:
