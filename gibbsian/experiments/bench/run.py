@@ -290,8 +290,8 @@ def _measure_seconds(case: Case, config: BenchConfig, observer: BenchObserver) -
         entries[contender.name] = entry
         if operation is not None:
             cotangents = random_cotangents(shapes) if case.mode == "gradients" else None
-            timer = partial(seconds_of, operation, case.mode, cotangents)
-            guarded[contender.name] = _Guarded(timer)
+            one = partial(seconds_of, operation, case.mode, cotangents)
+            guarded[contender.name] = _Guarded(one)
     # a whole model's first call is long enough to warm it up
     warm = settle if case.mode != "iteration" else lambda timer: timer
     samples = interleave(
