@@ -1,7 +1,6 @@
 """`gibbsian bench`."""
 
 import shlex
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from gibbsian._errors import ArgumentError
 from gibbsian.cli.compare import Interrupted
+from gibbsian.cli.fresh import fresh_results
 
 if TYPE_CHECKING:
     from gibbsian.experiments.bench import BenchConfig
@@ -59,7 +58,7 @@ def bench_command(
         return
     config = BenchConfig(quick=quick, **options)
     if output is None:
-        output = _fresh_file(resume)
+        output = fresh_results("bench", resume=resume)
     results = _run(config, cases or [], output, resume)
     _show(results, output)
     if is_red(results):
@@ -109,13 +108,6 @@ class CaseBar:
     def on_step(self, text: str) -> None:
         """Say what the case is doing."""
         self.progress.update(self._task, doing=text)
-
-
-def _fresh_file(resume: bool) -> Path:
-    if resume:
-        raise ArgumentError("`--resume` needs the file to go on with. Add --output FILE.")
-    now = datetime.now(tz=timezone.utc).astimezone()
-    return Path("runs") / now.strftime("bench-%Y-%m-%d-%H%M%S.json")
 
 
 def _print_cases(cases: list[Any]) -> None:

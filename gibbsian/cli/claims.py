@@ -1,7 +1,6 @@
 """`gibbsian claims`."""
 
 import shlex
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from gibbsian._errors import ArgumentError
 from gibbsian.cli.compare import Interrupted
+from gibbsian.cli.fresh import fresh_results
 
 
 def claims_command(
@@ -48,7 +47,7 @@ def claims_command(
             )
         return
     if output is None:
-        output = _fresh_file(resume)
+        output = fresh_results("claims", resume=resume)
     bar = _ClaimsBar(Console(stderr=True))
     try:
         with bar.progress:
@@ -98,13 +97,6 @@ class _ClaimsBar:
             description=f"{self._claim} {done}/{total}",
             completed=self._at + done / total,
         )
-
-
-def _fresh_file(resume: bool) -> Path:
-    if resume:
-        raise ArgumentError("`--resume` needs the file to go on with. Add --output FILE.")
-    now = datetime.now(tz=timezone.utc).astimezone()
-    return Path("runs") / now.strftime("claims-%Y-%m-%d-%H%M%S.json")
 
 
 def _show(results: dict[str, Any], ids: list[str], output: Path) -> None:

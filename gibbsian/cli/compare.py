@@ -3,7 +3,6 @@
 import os
 import shlex
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 from rich.console import Console
 
 from gibbsian._errors import ArgumentError
+from gibbsian.cli.fresh import fresh_folder
 from gibbsian.cli.progress import ProgressBars
 
 RESULTS_PAGE = "report.html"
@@ -122,14 +122,13 @@ def _fresh_folder(resume: bool) -> Path:
         raise ArgumentError("`--resume` needs the folder to go on with. Add --out FOLDER.")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ArgumentError("`--out` must be given when several processes run, got none.")
-    now = datetime.now(tz=timezone.utc).astimezone()
-    return Path("runs") / now.strftime("compare-%Y-%m-%d-%H%M%S")
+    return fresh_folder("compare")
 
 
 def _show(results: dict[str, Any], out: Path, console: Console) -> None:
     # plotly too takes its time
+    from gibbsian._files import write_atomic  # noqa: PLC0415
     from gibbsian.cli.table import print_table  # noqa: PLC0415
-    from gibbsian.experiments.files import write_atomic  # noqa: PLC0415
     from gibbsian.reports import (  # noqa: PLC0415
         COLUMNS,
         comparison_page,

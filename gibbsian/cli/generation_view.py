@@ -13,7 +13,7 @@ from gibbsian.reports.generation import QUADRANT_NAMES
 
 _COLOURS = {"exploring": "blue", "treading": "yellow", "mist": "red"}
 _PANEL = 30
-_RECENT = 24
+_RECENT = 12
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -76,10 +76,9 @@ class LiveView:
             quadrant = last["quadrant"] or ""
             table.add_row("now", Text(quadrant, style=_COLOURS.get(quadrant, "")))
             table.add_row("does", last["action"])
-            table.add_row(
-                "S so far", _course([t["entropy"] for t in self._tokens[-_RECENT // 2 :]])
-            )
-            table.add_row("V so far", _course([t["varentropy"] for t in self._tokens[-12:]]))
+            recent = self._tokens[-_RECENT:]
+            table.add_row("S so far", _course([t["entropy"] for t in recent]))
+            table.add_row("V so far", _course([t["varentropy"] for t in recent]))
         counts = Counter(token["quadrant"] for token in self._tokens)
         for name in QUADRANT_NAMES:
             table.add_row(Text(name, style=_COLOURS.get(name, "")), str(counts[name]))

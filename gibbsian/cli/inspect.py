@@ -1,7 +1,6 @@
 """`gibbsian inspect`."""
 
 import shlex
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gibbsian.cli.compare import Interrupted
+from gibbsian.cli.fresh import fresh_folder
 
 if TYPE_CHECKING:
     from gibbsian.experiments.inspection import InspectConfig
@@ -72,13 +72,13 @@ def inspect_command(
         from gibbsian.experiments.inspection import InspectConfig  # noqa: PLC0415
 
         config = InspectConfig(model=model, **options)
-        _run(config, output or _fresh_folder(), baseline)
+        _run(config, output or fresh_folder("inspect"), baseline)
     except KeyboardInterrupt:
         raise Interrupted("Interrupted. Nothing was written.") from None
 
 
 def _run(config: "InspectConfig", output: Path, baseline: Path | None) -> None:
-    from gibbsian.experiments.files import write_atomic  # noqa: PLC0415
+    from gibbsian._files import write_atomic  # noqa: PLC0415
     from gibbsian.experiments.inspection import (  # noqa: PLC0415
         inspect_model,
         load_inspection,
@@ -146,11 +146,6 @@ def _command(config: "InspectConfig", baseline: Path | None) -> str:
     if baseline is not None:
         words += ["--baseline", str(baseline)]
     return shlex.join(words)
-
-
-def _fresh_folder() -> Path:
-    now = datetime.now(tz=timezone.utc).astimezone()
-    return Path("runs") / now.strftime("inspect-%Y-%m-%d-%H%M%S")
 
 
 def _show(inspection: dict[str, Any], baseline: dict[str, Any] | None, report: Path) -> None:

@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gibbsian._errors import ArgumentError, DataError
+from gibbsian._files import write_atomic
 from gibbsian.sampling.thresholds import Thresholds
 from gibbsian.statistics import GibbsStatistics
 
@@ -46,15 +45,7 @@ class Calibration:
         target = Path(path)
         content = {"schema": _SCHEMA, **asdict(self), "thresholds": self.thresholds.to_config()}
         target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(content, file, indent=2)
-                file.write("\n")
-            Path(name).replace(target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_atomic(target, json.dumps(content, indent=2) + "\n")
         return target
 
     @classmethod

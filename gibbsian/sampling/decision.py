@@ -162,7 +162,7 @@ class Decision:
         if self.zeta is not None:
             found.append("the kernels give probabilities there")
         if not runs_on_cpu_kernels("auto", logits, obstacles=found):
-            return self.insert(logits, self.cut(self.temper(logits)[0]))
+            return self.left(logits)[0]
         # numba takes half a second to import: only where it is used
         from gibbsian.sampling.cpu.rows import filter_rows  # noqa: PLC0415
 
@@ -170,9 +170,15 @@ class Decision:
         filtered, doubtful = filter_rows(rows, self)
         if doubtful.any():
             index = torch.from_numpy(doubtful).nonzero()[:, 0]
-            chosen, some = self.rows(index), rows[index]
-            filtered[index] = chosen.insert(some, chosen.cut(chosen.temper(some)[0]))
+            filtered[index] = self.rows(index).left(rows[index])[0]
         return filtered
+
+    def left(
+        self, logits: Float[Tensor, "batch states"]
+    ) -> tuple[Float[Tensor, "batch states"], Float[Tensor, "batch"]]:
+        """`apply` in plain torch, and the temperature."""
+        tempered, temperature = self.temper(logits)
+        return self.insert(logits, self.cut(tempered)), temperature
 
     def obstacles(self, logits: Float[Tensor, "batch states"]) -> list[str]:
         """Why the compiled kernels cannot follow this, each a clause."""
@@ -224,6 +230,16 @@ class Decision:
                 f"{self.insert_token}. Look it up in the model's own tokenizer."
             )
         return (self.action == Action.INSERT) & (logits[:, self.insert_token] > -torch.inf)
+
+    def taken_action(
+        self, logits: Float[Tensor, "batch states"]
+    ) -> Integer[Tensor, "batch"] | None:
+        """`action`, but DRAW where `logits` forbid the token to insert."""
+        inserting = self.inserting(logits)
+        if self.action is None or inserting is None:
+            return self.action
+        forbidden = (self.action == Action.INSERT) & ~inserting
+        return torch.where(forbidden, int(Action.DRAW), self.action)
 
     def score(self, log_probs: Float[Tensor, "batch draws"]) -> Float[Tensor, "batch draws"]:
         r"""How good each candidate is, from its log-probability under the model.

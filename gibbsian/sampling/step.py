@@ -96,6 +96,10 @@ def start(
                 f"`seed` must have one number for each of the {batch_size} rows, got shape "
                 f"{tuple(seed.shape)}. One number seeds them all."
             )
+        if seed.is_floating_point() or seed.is_complex() or seed.dtype == torch.bool:
+            raise ArgumentError(
+                f"`seed` must be a tensor of integers, got {seed.dtype}. Round it as you mean it."
+            )
         seeds = seed.to(device, torch.int64)
     else:
         if seed is None:
@@ -165,7 +169,7 @@ def step(
         zeta=taken.zeta,
         kept=taken.kept,
         surprisal=taken.surprisal,
-        action=_or_zero(decision.action, state.count),
+        action=_or_zero(decision.taken_action(logits), state.count),
         branch=_or_zero(decision.branch, state.count),
     )
     following = replace(

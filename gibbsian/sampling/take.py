@@ -88,8 +88,7 @@ def take(
 def _by_reference(
     logits: Tensor, statistics: GibbsStatistics, decision: Decision, uniform: Tensor
 ) -> Taken:
-    tempered, temperature = decision.temper(logits)
-    filtered = decision.insert(logits, decision.cut(tempered))
+    filtered, temperature = decision.left(logits)
     drawn = draw(filtered, uniform)
     scores = logits.gather(-1, drawn).to(statistics.entropy.dtype)
     surprisal = (statistics.log_partition.unsqueeze(-1) - scores).clamp_min(0.0)
@@ -97,5 +96,5 @@ def _by_reference(
         best = decision.score(-surprisal).argmax(dim=-1, keepdim=True)
         drawn, surprisal = drawn.gather(-1, best), surprisal.gather(-1, best)
     kept = torch.ne(filtered, -torch.inf, out=torch.empty_like(filtered)).sum(dim=-1).long()
-    zeta = per_row("zeta", decision.zeta, tempered)
+    zeta = per_row("zeta", decision.zeta, filtered)
     return Taken(drawn[:, 0], surprisal[:, 0], kept, temperature, zeta)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from gibbsian._errors import ArgumentError, DataError
+from gibbsian._files import write_atomic
 from gibbsian.sampling.decision import Action
 from gibbsian.sampling.policies.base import Policy
 from gibbsian.sampling.step import StepResult
@@ -98,9 +99,8 @@ class Trace:
 
 
 def write_jsonl(records: Iterable[TokenRecord], path: str | Path) -> None:
-    """One JSON object a line."""
-    with Path(path).open("w", encoding="utf-8") as file:
-        file.writelines(f"{json.dumps(asdict(record), ensure_ascii=False)}\n" for record in records)
+    """One JSON object a line; the file is whole or not there."""
+    write_atomic(Path(path), "".join(f"{json.dumps(asdict(record))}\n" for record in records))
 
 
 def read_jsonl(path: str | Path) -> list[TokenRecord]:
@@ -110,10 +110,17 @@ def read_jsonl(path: str | Path) -> list[TokenRecord]:
         DataError: a file that is missing or has other lines.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        # not `splitlines`: texts may hold separators of lines that JSON does not escape
+        with Path(path).open(encoding="utf-8") as file:
+            lines = list(file)
     except OSError as error:
         raise DataError(
             f"`path` must be a file of token records, got {path}: {error.strerror}. "
+            "`write_jsonl` writes one."
+        ) from None
+    except UnicodeDecodeError:
+        raise DataError(
+            f"`path` must be a file of token records, got {path}, which is not in UTF-8. "
             "`write_jsonl` writes one."
         ) from None
     return [_record(line, number, path) for number, line in enumerate(lines, 1)]

@@ -1,23 +1,11 @@
 import json
 
-import pytest
-
 from gibbsian.experiments.files import (
     append_record,
     read_records,
     rewind_records,
-    write_atomic,
     write_json,
 )
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "a.txt"
-    write_atomic(path, "old")
-    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match=r"disk full"):
-        write_atomic(path, "new")
-    assert path.read_text() == "old"
 
 
 def test_json_has_no_nan(tmp_path):

@@ -1,6 +1,8 @@
 """Thresholds are quantiles, and their file is whole or not there."""
 
 import json
+import os
+import stat
 
 import numpy as np
 import pytest
@@ -49,11 +51,20 @@ def test_the_file_says_where_it_comes_from_and_in_what_unit(tmp_path):
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     path = calibrated().save(tmp_path / "thresholds.json")
     before = path.read_text()
-    monkeypatch.setattr(json, "dump", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(os, "fsync", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         calibrated(low=0.1).save(path)
     assert path.read_text() == before
     assert [p.name for p in tmp_path.iterdir()] == ["thresholds.json"]
+
+
+def test_others_may_read_the_file(tmp_path):
+    before = os.umask(0o022)
+    try:
+        path = calibrated().save(tmp_path / "thresholds.json")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
 @pytest.mark.parametrize(

@@ -234,3 +234,10 @@ def test_what_is_no_batch_no_policy_or_no_seed_is_one_line():
     ):
         with pytest.raises(ArgumentError, match=message):
             inspect.unwrap(start)(**wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex64, torch.bool])
+def test_seeds_that_are_no_integers_are_one_line(dtype):
+    seeds = torch.tensor([1.5, 1.2]).to(dtype)
+    with pytest.raises(ArgumentError, match=r"^`seed` must be a tensor of integers, got torch"):
+        inspect.unwrap(start)(policies.Fixed(), 2, seed=seeds)

@@ -1,6 +1,7 @@
 """Records say what the steps said, and survive their file."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -46,6 +47,34 @@ def test_json_lines(trace, tmp_path):
     assert read_jsonl(path) == trace.records()
 
 
+def test_texts_with_separators_of_lines_survive(trace, tmp_path):
+    separators = ("\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r", "\r\n", "\n", "\u00e9")
+    texts = [[separators[(row + k) % len(separators)] for k in range(3)] for row in range(12)]
+    records = trace.records(texts)
+    path = tmp_path / "trace.jsonl"
+    write_jsonl(records, path)
+    assert read_jsonl(path) == records
+    # as other programs write them
+    lines = [json.dumps(json.loads(x), ensure_ascii=False) for x in path.read_text().splitlines()]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert read_jsonl(path) == records
+
+
+def test_no_records_are_an_empty_file(tmp_path):
+    write_jsonl([], tmp_path / "trace.jsonl")
+    assert read_jsonl(tmp_path / "trace.jsonl") == []
+
+
+def test_a_failed_write_leaves_the_old_file(trace, tmp_path, monkeypatch):
+    path = tmp_path / "trace.jsonl"
+    write_jsonl(trace.records(), path)
+    monkeypatch.setattr(os, "fsync", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_jsonl([], path)
+    assert read_jsonl(path) == trace.records()
+    assert [p.name for p in tmp_path.iterdir()] == ["trace.jsonl"]
+
+
 def test_numbers_that_json_does_not_know_are_null(tmp_path):
     policy = policies.Fixed()
     trace = Trace(policy)
@@ -68,3 +97,7 @@ def test_bad_input(trace, tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"row": 0}\n')
     with pytest.raises(DataError, match=r"another line 1"):
         read_jsonl(tmp_path / "bad.jsonl")
+    (tmp_path / "bad.jsonl").write_bytes(b"\xff\xfe\n")
+    with pytest.raises(DataError, match=r"which is not in UTF-8") as raised:
+        read_jsonl(tmp_path / "bad.jsonl")
+    assert "\n" not in str(raised.value)

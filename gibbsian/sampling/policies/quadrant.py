@@ -56,7 +56,7 @@ class QuadrantState(PolicyState):
     """What the policy remembers."""
 
     inserted: Bool[Tensor, "batch"]
-    """Whether the last token of the row was inserted."""
+    """Whether the last token of the row was to be inserted: logits may have forbidden it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

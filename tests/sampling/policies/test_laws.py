@@ -11,6 +11,7 @@ from gibbsian.sampling import AttentionSignals, Decision, policies, start, step
 from gibbsian.statistics import gibbs_statistics, row_statistics
 from tests.oracles import sampling as oracle
 from tests.sampling.cases import pool
+from tests.sampling.policies.cases import EVERY
 from tests.tolerances import ENTROPY_TARGET_ERROR, MEAN_SURPRISAL_ERROR
 
 LOGITS = torch.randn(8, 300, generator=torch.Generator().manual_seed(2)) * 2
@@ -66,6 +67,11 @@ def test_mirostat_holds_the_mean_surprisal(target):
         _, state, info = step(LOGITS[torch.randperm(8)] * 1.5, state, policy=policy)
         total += float(info.surprisal.mean()) if k >= 100 else 0.0
     assert abs(total / 400 - target) < MEAN_SURPRISAL_ERROR
+
+
+def test_what_remembers():
+    assert [policy.name for policy in EVERY if policy.remembers] == ["mirostat", "quadrant"]
+    assert policies.Mirostat(target=torch.tensor([1.0, 2.0])).remembers
 
 
 def test_mirostat_recovers_at_once_from_a_target_out_of_reach():

@@ -73,6 +73,18 @@ def test_an_absent_token_is_not_inserted():
     assert 3 not in pool(decision.apply(logits)[1])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_row_that_may_not_insert_is_told_as_drawn(dtype):
+    policy = policies.Quadrant(insert_token=3)
+    logits = LOGITS[[1, 1]].to(dtype)
+    logits[1, 3] = -torch.inf
+    token, state, info = step(logits, start(policy, 2, seed=0), policy=policy)
+    assert info.action.tolist() == [Action.INSERT, Action.DRAW]
+    assert (token == 3).tolist() == [True, False]
+    _, _, info = step(logits, state, policy=policy)
+    assert info.action.tolist() == [Action.DRAW, Action.DRAW]
+
+
 def test_an_inserted_token_outside_the_vocabulary_is_an_error():
     policy = policies.Quadrant(insert_token=4000)
     with pytest.raises(ArgumentError, match=r"^`insert_token` must be a token of the vocabulary"):

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessorList, PreTrainedModel
-from transformers.cache_utils import Cache
+from transformers import LogitsProcessorList, PreTrainedModel, cache_utils
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.generation.logits_process import UnbatchedClassifierFreeGuidanceLogitsProcessor
 
 from gibbsian._errors import ArgumentError, UnsupportedModelError
 from gibbsian.integrations.transformers.sampling.signals import SignalReader
@@ -27,6 +28,13 @@ from gibbsian.statistics import GibbsStatistics, row_statistics
 _ELSEWHERE = 0x5DEECE66D
 """Turns a row's seed into that of the stream its forks draw from."""
 _NONE = -1
+_LAYERS = tuple(
+    getattr(cache_utils, name)
+    for name in ("DynamicLayer", "DynamicSlidingWindowLayer", "DynamicIndexedLayer", "DummyLayer")
+    if hasattr(cache_utils, name)
+)
+"""Of a cache: those that select all they have of a row, and put new tensors in place of old ones.
+Not every version of transformers has the last."""
 
 
 class Forks:
@@ -182,8 +190,16 @@ class Forks:
         self, ahead: "_Continuations", token: Tensor
     ) -> tuple[Tensor, AttentionSignals | None]:
         """What the continuations expect behind another token."""
+        if any(
+            isinstance(p, UnbatchedClassifierFreeGuidanceLogitsProcessor) for p in self._processors
+        ):
+            raise UnsupportedModelError(
+                "`guidance_scale` keeps a cache that cannot be copied row by row, as branching and "
+                "resampling need it. Give `branches=1, resamples=1`, or no `guidance_scale`."
+            )
         logits = ahead.extend(token)
-        return self._processors(ahead.input_ids, logits), self._reader.read(ahead.outputs)
+        signals = self._reader.read(ahead.outputs)
+        return self._processors(ahead.input_ids, logits), signals
 
     def _ended(self, token: Tensor) -> Tensor:
         if self._ends is None:
@@ -228,24 +244,24 @@ class _Fork:
 
 
 class _Continuations:
-    """Copies of rows that are written further; the rows stay as they are."""
+    """Copies of rows, made once they are written further; the rows stay as they are."""
 
     def __init__(self, model: PreTrainedModel, fork: _Fork, rows: Tensor, several: int) -> None:
-        index = rows.repeat_interleave(several)
-        batch = fork.input_ids.shape[0]
+        self._index = rows.repeat_interleave(several)
         self._model: Any = model  # nn.Module's own annotations know nothing of generate's methods
-        self.input_ids = fork.input_ids[index]
+        self._batch = fork.input_ids.shape[0]
+        self._kwargs = fork.model_kwargs
+        self.input_ids = fork.input_ids[self._index]
         """(rows * several, length)."""
         self.outputs: Any = None
         """Of the last forward call."""
-        self._kwargs = {
-            name: _copied(name, value, index, batch) for name, value in fork.model_kwargs.items()
-        }
 
     def extend(self, token: Tensor) -> Tensor:
         """Logits behind one more token of each."""
         model, kwargs = self._model, self._kwargs
-        if self.outputs is not None:
+        if self.outputs is None:
+            kwargs = {k: _copied(k, v, self._index, self._batch) for k, v in kwargs.items()}
+        else:
             kwargs = model._update_model_kwargs_for_generation(self.outputs, kwargs)  # noqa: SLF001
         self.input_ids = torch.cat([self.input_ids, token.unsqueeze(-1)], dim=-1)
         inputs = model.prepare_inputs_for_generation(
@@ -259,13 +275,22 @@ class _Continuations:
 def _copied(name: str, value: Any, index: Tensor, batch: int) -> Any:
     if isinstance(value, Tensor):
         return value[index] if value.dim() > 1 and value.shape[0] == batch else value
-    if isinstance(value, Cache) and all(hasattr(x, "batch_select_indices") for x in value.layers):
-        mine = copy.deepcopy(value)
-        mine.batch_select_indices(index)
-        return mine
+    if isinstance(value, Cache) and all(type(layer) in _LAYERS for layer in value.layers):
+        return _copied_cache(value, index)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise UnsupportedModelError(
         f"`{name}` of type {type(value).__name__} cannot be copied row by row, as branching and "
         "resampling need it. Give `branches=1, resamples=1`, or `use_cache=False`."
     )
+
+
+def _copied_cache(cache: Cache, index: Tensor) -> Cache:
+    """Nothing but the rows chosen is copied where that is safe."""
+    if type(cache) in (Cache, DynamicCache):
+        mine = copy.copy(cache)
+        mine.layers = [copy.copy(layer) for layer in cache.layers]
+    else:  # it may keep more than its layers
+        mine = copy.deepcopy(cache)
+    mine.batch_select_indices(index)
+    return mine

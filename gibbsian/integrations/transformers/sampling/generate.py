@@ -105,8 +105,8 @@ def gibbsian_generate(
 
     Raises:
         ArgumentError: beams, or a number out of range.
-        UnsupportedModelError: an encoder with a decoder; a cache whose rows cannot be copied where
-            the policy branches or resamples.
+        UnsupportedModelError: an encoder with a decoder; a cache whose rows cannot be copied, or
+            `guidance_scale`, where the policy branches or resamples.
 
     Notes:
         Branching and resampling run on copies of the rows' caches; the rows themselves take one
@@ -152,7 +152,9 @@ def gibbsian_generate(
             model_kwargs = lm._update_model_kwargs_for_generation(outputs, model_kwargs)  # noqa: SLF001
             # a copy: the outputs of a long prompt are large
             logits = outputs.logits[:, -1].to(copy=True, dtype=torch.float32, device=device)
-            scores, signals = processors(input_ids, logits), reader.read(outputs)
+            # first: a processor may call the model itself
+            signals = reader.read(outputs)
+            scores = processors(input_ids, logits)
             result = step(scores, state, policy=policy, attention=signals)
             result = forks.follow(
                 result,

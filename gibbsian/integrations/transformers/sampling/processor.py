@@ -12,6 +12,7 @@ from gibbsian.statistics import row_statistics
 NEUTRAL: dict[str, Any] = {
     "do_sample": True,
     "temperature": 1.0,
+    "top_h": None,
     "top_k": 0,
     "top_p": 1.0,
     "min_p": 0.0,

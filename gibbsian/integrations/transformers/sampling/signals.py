@@ -40,10 +40,10 @@ class _CapturedStatistics(SignalReader):
     """Of any other model: the statistics of the newest query's rows, made from what it is asked."""
 
     def __init__(self) -> None:
-        self._layers: list[Tensor] = []
+        self._layers: dict[int, Tensor] = {}
+        """Of each layer's last call: a prompt may be read in chunks."""
 
     def see(self, layer: int, call: AttentionCall) -> None:
-        del layer
         arguments = call.arguments() | {"is_causal": False}
         if call.mask is not None:
             arguments["mask"] = call.mask[:, :, -1:]
@@ -53,12 +53,13 @@ class _CapturedStatistics(SignalReader):
         )
         keys = rows.num_states.to(rows.entropy.dtype)
         zeta = torch.zeros_like(rows.entropy)
-        self._layers.append(torch.stack([rows.entropy, rows.varentropy, zeta, keys, keys], dim=-1))
+        found = [rows.entropy, rows.varentropy, zeta, keys, keys]
+        self._layers[layer] = torch.stack(found, dim=-1)
 
     def read(self, outputs: Any) -> AttentionSignals | None:
         del outputs
-        layers, self._layers = self._layers, []
-        return AttentionSignals.from_layers(layers)
+        layers, self._layers = self._layers, {}
+        return AttentionSignals.from_layers(list(layers.values()))
 
 
 @contextmanager

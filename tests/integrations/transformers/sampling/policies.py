@@ -1,6 +1,6 @@
 """Policies that act at given steps, so that a test knows what happens when."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -57,3 +57,22 @@ class Scripted(Policy):
     def observe(self, state: PolicyState, surprisal: Tensor) -> PolicyState:
         assert isinstance(state, Counted)
         return Counted(step=state.step, surprisal=state.surprisal + surprisal)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Watched(Policy):
+    """Draws, and keeps what it is told of the attention."""
+
+    name: ClassVar[str] = "watched"
+
+    seen: list[AttentionSignals | None] = field(default_factory=list)
+
+    def decide(
+        self,
+        statistics: GibbsStatistics,
+        state: PolicyState,
+        attention: AttentionSignals | None = None,
+    ) -> tuple[Decision, PolicyState]:
+        del statistics
+        self.seen.append(attention)
+        return Decision(), state

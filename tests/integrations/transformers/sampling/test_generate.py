@@ -18,11 +18,11 @@ from gibbsian._errors import ArgumentError, UnsupportedModelError
 from gibbsian.attention import AES
 from gibbsian.integrations.transformers import use
 from gibbsian.integrations.transformers.sampling import EntropicOutput, gibbsian_generate
-from gibbsian.sampling import Action, TokenRecord, read_jsonl, write_jsonl
+from gibbsian.sampling import Action, AttentionSignals, TokenRecord, read_jsonl, write_jsonl
 from gibbsian.sampling.policies import EDT, Adaptive, Fixed, Mirostat, Policy, Quadrant
 from gibbsian.sampling.thresholds import Thresholds
 from tests.integrations.transformers.families import VOCABULARY, batch_for, build
-from tests.integrations.transformers.sampling.policies import Scripted
+from tests.integrations.transformers.sampling.policies import Scripted, Watched
 from tests.tolerances import assert_same_outputs
 
 NEW = 10
@@ -252,6 +252,48 @@ def test_attention_reaches_the_policy(model: PreTrainedModel) -> None:
     recomputed = generated(model, QUADRANT, attention=True, use_cache=False)
     cached = generated(model, QUADRANT, attention=True)
     assert torch.equal(recomputed.sequences, cached.sequences)
+
+
+def test_a_prompt_read_in_chunks_has_the_signals_of_its_last_token(model: PreTrainedModel) -> None:
+    hot = Adaptive(temperature=1.0, candidates=1)
+    whole, chunked = (
+        generated(model, hot, attention=True, prefill_chunk_size=size) for size in (None, 4)
+    )
+    for expected, record in zip(whole.records, chunked.records, strict=True):
+        assert record.token == expected.token
+        assert record.temperature == pytest.approx(expected.temperature, rel=1e-4)
+
+
+def test_signals_are_the_models_not_those_of_a_processor_that_calls_it(
+    model: PreTrainedModel,
+) -> None:
+    def first(**options: Any) -> AttentionSignals:
+        watched = Watched()
+        alone = {"attention": True, "branches": 1, "resamples": 1, "max_new_tokens": 2}
+        generated(model, watched, **alone, **options)
+        return watched.seen[0]
+
+    own, guided = first(), first(guidance_scale=1.5)
+    assert torch.equal(own.entropy, guided.entropy)
+
+
+def test_guidance_is_refused_where_it_would_see_other_rows(model: PreTrainedModel) -> None:
+    fork = Scripted(actions=(Action.DRAW, Action.BRANCH))
+    message = "`guidance_scale` keeps a cache .* Give `branches=1, resamples=1`"
+    with pytest.raises(UnsupportedModelError, match=message):
+        generated(model, fork, guidance_scale=1.5)
+    with pytest.raises(UnsupportedModelError, match=message):
+        generated(model, Scripted(actions=(Action.RESAMPLE,)), guidance_scale=1.5)
+    alone = generated(model, fork, guidance_scale=1.5, branches=1, resamples=1)
+    assert new(alone).shape == (3, NEW)
+    assert len(generated(model, EDT(), guidance_scale=1.5).records) == 3 * NEW
+
+
+def test_branches_of_one_token_copy_nothing(model: PreTrainedModel) -> None:
+    fork = Scripted(actions=(Action.BRANCH,) * NEW)
+    options = {"branch_length": 1, "resamples": 1}
+    static = generated(model, fork, cache_implementation="static", **options)
+    assert torch.equal(static.sequences, generated(model, fork, **options).sequences)
 
 
 def test_bad_input(model: PreTrainedModel) -> None:

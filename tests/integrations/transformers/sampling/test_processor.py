@@ -39,7 +39,7 @@ def test_neutral_arguments_leave_what_the_policy_left(model: PreTrainedModel) ->
     # as a model's generation_config.json may have it
     own = GenerationConfig(**model.generation_config.to_dict())
     try:
-        model.generation_config.update(temperature=0.3, top_k=2, top_p=0.5, min_p=0.4)
+        model.generation_config.update(temperature=0.3, top_h=0.2, top_k=2, top_p=0.5, min_p=0.4)
         output = run(model, Fixed(temperature=1.5, min_p=0.05))
     finally:
         model.generation_config = own
