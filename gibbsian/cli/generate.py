@@ -94,20 +94,21 @@ def generate_command(
         _note(notes, f"Thresholds: {writer.path}")
     if prompt is None:
         return
-    generation = _written(writer, as_json=as_json, title=policy.partition(":")[0])
+    saved = html is not None or trace is not None
+    generation = _written(writer, as_json=as_json, saved=saved, title=policy.partition(":")[0])
     _save(generation, html, trace)
     _summarise(notes, generation, writer.calibration)
     if generation["stopped"] == "interrupted":
         raise Interrupted("Interrupted. The text so far is above.")
 
 
-def _written(writer: "Writer", *, as_json: bool, title: str) -> dict[str, Any]:
+def _written(writer: "Writer", *, as_json: bool, saved: bool, title: str) -> dict[str, Any]:
     import json  # noqa: PLC0415
 
     console = Console()
     if as_json:
         generation = writer.write(_Silent())
-        _tell(json.dumps(generation, ensure_ascii=False) + "\n")
+        _tell(json.dumps(generation, ensure_ascii=False) + "\n", saved=saved)
     elif console.is_terminal:
         from gibbsian.cli.generation_view import LiveView, whole_text  # noqa: PLC0415
 
@@ -116,8 +117,8 @@ def _written(writer: "Writer", *, as_json: bool, title: str) -> dict[str, Any]:
             generation = writer.write(view)
         console.print(whole_text(generation["tokens"]), soft_wrap=True)
     else:
-        generation = writer.write(_Plain())
-        _tell(generation["rest"] + "\n")
+        generation = writer.write(_Plain(saved=saved))
+        _tell(generation["rest"] + "\n", saved=saved)
     return generation
 
 
@@ -127,13 +128,19 @@ class _Silent:
 
 
 class _Plain:
+    def __init__(self, *, saved: bool) -> None:
+        self._saved = saved
+
     def on_token(self, token: dict[str, Any]) -> None:
         """The text as it comes."""
-        _tell(token["text"])
+        _tell(token["text"], saved=self._saved)
 
 
-def _tell(text: str) -> None:
-    """To stdout, at once; it may have no such letters, and who reads it may have gone."""
+def _tell(text: str, *, saved: bool) -> None:
+    """To stdout, at once; it may have no such letters, and who reads it may have gone.
+
+    Then the command ends, unless the text is saved.
+    """
     encoding = sys.stdout.encoding or "utf-8"
     try:
         sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
@@ -141,12 +148,13 @@ def _tell(text: str) -> None:
     except BrokenPipeError:
         # Python writes what is left when it exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit from None
+        if not saved:
+            raise typer.Exit from None
 
 
 def _save(generation: dict[str, Any], html: Path | None, trace: Path | None) -> None:
     from gibbsian._errors import DataError  # noqa: PLC0415
-    from gibbsian.experiments.files import write_atomic  # noqa: PLC0415
+    from gibbsian._files import write_atomic  # noqa: PLC0415
     from gibbsian.reports.generation import generation_page  # noqa: PLC0415
     from gibbsian.sampling import TokenRecord, write_jsonl  # noqa: PLC0415
 

@@ -4,9 +4,8 @@ An engine calls a processor once a step with the logits of the sequences that ru
 differs from engine to engine is how it says which row is whose; the rest is here.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gibbsian._errors import ArgumentError
+from gibbsian.integrations.kinds import kind_of
 from gibbsian.sampling import SamplerState, start, step
 from gibbsian.sampling.policies import Policy, PolicyState, config_from_text, policy_from_config
 from gibbsian.sampling.stream import row_seeds
@@ -57,12 +57,12 @@ class Request:
     """The policy's, after the last step."""
     scores: Tensor | None = field(default=None, init=False)
     """Logits of the last step, (states,), as long as it is not known which token was taken."""
-    kind: tuple[str, bool] = field(init=False)
+    kind: tuple[str | int, bool] = field(init=False)
     """Requests of one kind can be computed together."""
 
     def __post_init__(self) -> None:
         """Tell the kind."""
-        self.kind = (json.dumps(self.policy.to_config(), sort_keys=True), self.seed is None)
+        self.kind = (kind_of(self.policy), self.seed is None)
 
 
 def request_from_parameters(
@@ -118,7 +118,7 @@ def filter_rows(
     Notes:
         Rows of equal policies are computed together; a row's result does not depend on the others.
     """
-    groups: dict[tuple[str, bool], list[int]] = {}
+    groups: dict[tuple[str | int, bool], list[int]] = {}
     for i, request in enumerate(requests):
         if request is not None:
             groups.setdefault(request.kind, []).append(i)
@@ -229,7 +229,7 @@ def _check_fit(policy: Policy, states: int | None) -> None:
                 f"`insert_token` must be a token of the vocabulary, 0 to {last}, got {inserted!r}. "
                 "Look it up in the model's own tokenizer."
             )
-        policy = policy_from_config(policy.to_config() | {"insert_token": 0})
+        policy = replace(policy, insert_token=0)  # type: ignore[call-arg]
     row, state = torch.zeros(1, _FEWEST_STATES), start(policy, 1, seed=0)
     decision, _ = policy.decide(row_statistics(row), state.policy)
     if decision.candidates > _MOST_CANDIDATES:

@@ -143,6 +143,23 @@ def test_ctrl_c_leaves_the_text_so_far(llama, tmp_path):
     assert "interrupted" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_reader_that_goes_away_takes_no_file_along(llama, tmp_path, saved):
+    trace = tmp_path / "trace.jsonl"
+    command = [sys.executable, "-m", "gibbsian.cli", "generate", str(llama), "--prompt", "It is"]
+    command += ["--max-tokens", "40", "--policy", "fixed", *(["--trace", trace] if saved else [])]
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0}
+    with subprocess.Popen(command, **piped) as done:
+        done.stdout.read(1)
+        done.stdout.close()
+        err = done.stderr.read()
+    assert done.returncode == 0, err
+    assert b"Traceback" not in err
+    assert (b"40 tokens in" in err) == saved
+    if saved:
+        assert len(read_jsonl(trace)) == 40
+
+
 TOKEN = {
     "text": " so",
     "entropy": 1.25,

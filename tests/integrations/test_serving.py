@@ -1,14 +1,17 @@
 """Rows of an engine that come and go, against each sequence stepped alone."""
 
 import json
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
 
 from gibbsian._errors import ArgumentError
 from gibbsian.integrations.serving import Request, filter_rows, request_from_parameters
-from gibbsian.sampling import start, step
-from gibbsian.sampling.policies import EDT, POLICIES, FreeEnergy, Mirostat, Quadrant
+from gibbsian.normalizers import Constant, Gated, LearnableConstant, SmoothStep
+from gibbsian.sampling import Decision, start, step
+from gibbsian.sampling.policies import EDT, POLICIES, AESPolicy, FreeEnergy, Mirostat, Quadrant
 from gibbsian.statistics import row_statistics
 
 STATES = 50
@@ -71,6 +74,74 @@ def test_rows_without_a_request_are_untouched_and_sequences_do_not_mix():
         assert torch.equal(
             left[row : row + 1], filter_rows(logits[row : row + 1].clone(), [alone], [None])
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Own(EDT):
+    """A policy of one's own, with what no description can hold."""
+
+    name: ClassVar[str] = "own"
+
+    warm: object = None
+    insert_token: int | None = None
+
+    def decide(self, statistics, state, attention=None):
+        del attention
+        return Decision(temperature=self.warm(statistics)), state
+
+
+def two(make):
+    """Two policies whose descriptions, if they have one, are equal, and which decide otherwise."""
+    first, second = make(), make()
+    if isinstance(first, AESPolicy):
+        learned = second.schedule
+        learned = learned.constant if isinstance(learned, Gated) else learned
+        torch.nn.init.constant_(learned.raw_zeta, 3.0)
+    return first, second
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        two(lambda: AESPolicy(schedule=LearnableConstant(zeta=0.1))),
+        two(
+            lambda: AESPolicy(
+                schedule=Gated(
+                    schedule=SmoothStep(), constant=LearnableConstant(zeta=0.1), mode="fixed"
+                )
+            )
+        ),
+        (
+            AESPolicy(schedule=lambda statistics: statistics.max_prob),
+            AESPolicy(schedule=lambda statistics: 0.5 * statistics.max_prob),
+        ),
+        (
+            Own(warm=lambda statistics: statistics.entropy, insert_token=STATES - 1),
+            Own(warm=lambda statistics: 0.5 + statistics.max_prob),
+        ),
+    ],
+    ids=["learned", "learned in a gate", "any map", "a policy of one's own"],
+)
+def test_what_a_description_leaves_out_is_not_lost(first, second):
+    logits = logits_of(2, 0)
+    requests = [request_from_parameters({}, default=p, states=STATES) for p in (first, second)]
+    left = filter_rows(logits.clone(), requests, [None, None])
+    for policy, row, kept in zip((first, second), logits.split(1), left.split(1), strict=True):
+        decision, _ = policy.decide(row_statistics(row), policy.start(1, "cpu"))
+        assert torch.equal(kept, decision.apply(row))
+
+
+def test_equal_policies_are_computed_together():
+    for make in (
+        EDT,
+        AESPolicy,
+        lambda: AESPolicy(schedule=Gated(schedule=SmoothStep(), constant=0.1)),
+        lambda: AESPolicy(schedule=Constant(zeta=0.3)),
+    ):
+        assert Request(policy=make()).kind == Request(policy=make()).kind
+    learned = AESPolicy(schedule=LearnableConstant())
+    assert Request(policy=learned).kind == Request(policy=learned).kind
+    assert Request(policy=learned).kind != Request(policy=learned, seed=1).kind
 
 
 def test_a_sequence_that_begins_anew_forgets():

@@ -7,7 +7,7 @@ import torch
 from gibbsian._errors import ArgumentError
 from gibbsian.integrations.llama_cpp import EntropicLogitsProcessor, ProcessorList
 from gibbsian.sampling import start, step
-from gibbsian.sampling.policies import Fixed, Mirostat, Quadrant
+from gibbsian.sampling.policies import AESPolicy, Fixed, Mirostat, Quadrant
 from gibbsian.statistics import row_statistics
 from tests.sampling.policies.cases import EVERY
 from tests.tolerances import assert_same
@@ -50,6 +50,13 @@ def test_a_seed_draws_as_step_does(policy, steps):
         expected.append(int(result.token))
     assert tokens == expected
     assert (rows > -torch.inf).sum(dim=-1).eq(1).all()
+
+
+def test_any_map_is_a_schedule(steps):
+    policy = AESPolicy(schedule=lambda statistics: statistics.max_prob)
+    _, rows = written(EntropicLogitsProcessor(policy, states=STATES), steps)
+    decision, _ = policy.decide(row_statistics(steps), policy.start(len(steps), "cpu"))
+    assert_same(rows, decision.apply(steps))
 
 
 @pytest.mark.parametrize("seed", [None, 4])

@@ -103,6 +103,11 @@ class RecordedPolicy(Policy):
         """Take the other's names of branches."""
         object.__setattr__(self, "branches", self.policy.branches)
 
+    @property
+    def remembers(self) -> bool:
+        """Whether the other does."""
+        return self.policy.remembers
+
     def start(self, batch_size: int, device: torch.device | str) -> PolicyState:
         """The other's."""
         return self.policy.start(batch_size, device)
