@@ -1,6 +1,6 @@
 """The page of a benchmark's results, its pictures, and README's short table.
 
-python -m gibbsian.reports.bench_page results/bench.json results/bench-lln.json .
+python -m gibbsian.reports.bench_page results/bench.json [MORE.json ...] .
 
 Of a case that several files hold the last one counts.
 """
