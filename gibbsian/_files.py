@@ -12,6 +12,7 @@ def write_atomic(path: Path, content: str) -> None:
     if path.exists() and not path.is_file():
         path.write_text(content, encoding="utf-8")
         return
+    path = path.resolve()  # what a link leads to is replaced, not the link
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with aside.open("w", encoding="utf-8") as file:

@@ -35,3 +35,11 @@ def test_a_pipe_stays_one(tmp_path):
     reader.join(timeout=10)
     assert read == ["text"]
     assert path.is_fifo()
+
+
+def test_a_link_stays_one(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    (tmp_path / "link").symlink_to("a.txt")
+    write_atomic(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "a.txt").read_text() == "new"
