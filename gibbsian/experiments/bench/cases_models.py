@@ -78,8 +78,8 @@ _ATTENTIONS: dict[str, Callable[[], Attention] | str] = {
 }
 _NOTES = {
     "AES": (
-        "rows of random weights are nearly uniform, so that SmoothStep() leaves them dense: nothing "
-        "is saved by sparsity"
+        "rows of random weights are nearly uniform, so that SmoothStep() leaves them dense: "
+        "nothing is saved by sparsity"
     ),
     _SOFTMAX: "torch SDPA, through transformers",
     _SQUARE: (
