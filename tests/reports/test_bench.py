@@ -32,7 +32,7 @@ from gibbsian.reports.bench_page import (
 ROOT = Path(__file__).parents[2]
 RESULTS = tuple(
     f"results/bench{part}.json"
-    for part in ("", "-models-bfloat16", "-models-8192", "-models-16384")
+    for part in ("", "-models-bfloat16", "-models-earlier", "-models-16384")
 )
 TITLES = [column.title for column in BENCH_COLUMNS]
 
