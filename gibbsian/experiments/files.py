@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gibbsian._files import write_atomic as write_atomic  # noqa: PLC0414  (the studies import it)
+from gibbsian._files import write_atomic
 
 
 def write_json(path: Path, content: Any) -> None:

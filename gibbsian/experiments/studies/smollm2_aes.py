@@ -25,8 +25,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from gibbsian._errors import DataError, GibbsianError
+from gibbsian._files import write_atomic
 from gibbsian.attention import AES, Attention, AttentionStatistics, Entmax, Softmax
-from gibbsian.experiments.files import write_atomic, write_json
+from gibbsian.experiments.files import write_json
 from gibbsian.experiments.machine import describe_machine, describe_versions
 from gibbsian.experiments.pretrained import smollm2_folder
 from gibbsian.experiments.text import load_text

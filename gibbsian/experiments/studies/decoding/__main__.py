@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from gibbsian._errors import GibbsianError
-from gibbsian.experiments.files import write_atomic, write_json
+from gibbsian._files import write_atomic
+from gibbsian.experiments.files import write_json
 from gibbsian.experiments.machine import describe_machine, describe_versions
 from gibbsian.experiments.pretrained import smollm2_folder
 from gibbsian.experiments.studies.decoding.cells import Cells
